@@ -164,7 +164,7 @@ class RecordWriter:
         first_event_tokens = token_bytes = error_bytes = 0
         if answer.tokens_known and (tokens := answer.event_tokens):
             flags |= TOKENS_KNOWN
-            first_event_tokens = tokens[0]
+            first_event_tokens = min(answer.first_event_tokens, 65535)
             raw = tokens.tobytes()
             if raw.count(1) != len(raw):
                 tail, token_bytes = raw, len(raw)

@@ -1,0 +1,299 @@
+"""What a run says: the values that reducer, verdict and ranking make, that run.json holds and a report renders.
+
+Knows shapes, units and nothing else: no arithmetic beyond a look-up, no numpy, no clock. This is the schema of run.json's cells.
+Law: every number is in base units (seconds, requests/s, tokens/s; shares lie in 0..1); what was not measured is None, never 0.
+Meanings are those of DESIGN.md, "Meanings".
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+SCHEMA = 1  # raised when a field changes its meaning or goes; new fields do not raise it
+
+# A distribution always holds these; others are added when asked for.
+STANDARD_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
+
+Level = Literal["valid", "degraded", "invalid"]
+
+
+def percentile_key(percent: float) -> str:
+    """The name of a percentile: 99.0 is `p99`, 99.9 is `p99.9`."""
+    return f"p{percent:g}"
+
+
+class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the reducer must know of one plan that its records do not say.
+
+    shares: requests of each worker, empty for a run by duration; count: their sum, None for a run by duration.
+    workers: how many were started (their numbers are 0..workers-1). percentiles: what was asked for, in percent.
+    """
+
+    label: str
+    max_concurrent: int
+    workers: int
+    shares: tuple[int, ...] = ()
+    count: int | None = None
+    duration_s: float | None = None
+    batch_size: int | None = None
+    percentiles: tuple[float, ...] = STANDARD_PERCENTILES
+    stream: bool = True
+
+
+class Percentile(msgspec.Struct, frozen=True, kw_only=True):
+    """One percentile with its 95 % confidence interval by order statistics; a bound is None where no sample can give it.
+
+    needs: the fewest samples that say something about this percentile; with fewer, `enough` is False and the value is printed
+    with the mark `n<needs`.
+    """
+
+    percent: float
+    value: float
+    low: float | None
+    high: float | None
+    needs: int
+    enough: bool
+
+    @property
+    def mark(self) -> str:
+        """`n<299` where the samples are too few, else nothing."""
+        return "" if self.enough else f"n<{self.needs}"
+
+
+class Distribution(msgspec.Struct, frozen=True, kw_only=True):
+    """How one quantity is distributed over `count` samples, in seconds. std: of the sample (n - 1), None for one sample.
+
+    relative_bound: how far a percentile may lie from the exact one; 0 = exact, by linear interpolation.
+    """
+
+    count: int
+    mean: float
+    std: float | None
+    min: float
+    max: float
+    percentiles: dict[str, Percentile]
+    relative_bound: float = 0.0
+
+    @property
+    def median(self) -> float:
+        return self.percentiles["p50"].value
+
+    def value(self, percent: float) -> float:
+        """The percentile's value; KeyError if it was not asked for."""
+        return self.percentiles[percentile_key(percent)].value
+
+
+class Measures(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured in one stretch of time: latencies of the successful requests due in it, followed to their end.
+
+    requests: due in the stretch, ok: of them successful. requests_rps: see `Summary`. tokens/s: tokens stamped in the stretch.
+    latency, ttft: from due (what a user would have felt) and from sent (service time); their gap is the send lag.
+    first_answer: due to the first output that is not reasoning, where a request had reasoning before it.
+    itl: between tokens where `itl_per_token`, else between arrivals of events; event_gap: between arrivals, as observed.
+    largest_gap: of each request (stalls). coalesced_share: of output events, those that came in one read with the one before.
+    in_flight: from sent to end. None: nothing to measure (not streamed, a single event, nothing succeeded).
+    """
+
+    start_s: float  # since the first due
+    end_s: float
+    requests: int
+    ok: int
+    requests_rps: float
+    output_tokens_tps: float
+    input_tokens_tps: float
+    latency: Distribution | None
+    latency_from_sent: Distribution | None
+    send_lag: Distribution | None
+    ttft: Distribution | None
+    ttft_from_sent: Distribution | None
+    first_answer: Distribution | None
+    itl: Distribution | None
+    itl_per_token: bool
+    event_gap: Distribution | None
+    largest_gap: Distribution | None
+    tpot: Distribution | None
+    coalesced_share: float | None
+    in_flight_peak: int
+    in_flight_mean: float
+
+    @property
+    def length_s(self) -> float:
+        return self.end_s - self.start_s
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """All failed requests of one kind. latency: from due to their end. example: the first one's message."""
+
+    count: int
+    fault: str
+    statuses: dict[str, int]
+    latency: Distribution
+    example: str
+
+
+class Attempts(msgspec.Struct, frozen=True, kw_only=True):
+    """Tries that a retry followed: in no percentile and no success rate. errors: by kind, before the retry."""
+
+    count: int
+    errors: dict[str, int]
+    reconnects: int  # a reused connection died before any byte and the request was sent once more
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over successful requests. source: the server's `usage`, `events` counted in its place, or a mixture.
+
+    cached, reasoning: None if the server never told. events: output events, which are not tokens.
+    """
+
+    source: Literal["usage", "events", "mixed"]
+    with_usage: int
+    prompt: int
+    completion: int
+    cached: int | None
+    reasoning: int | None
+    events: int
+
+
+class Wasted(msgspec.Struct, frozen=True, kw_only=True):
+    """What went into requests that did not succeed: output received, and their share of all slot time."""
+
+    requests: int
+    output_tokens: int
+    time_share: float
+
+
+class Batches(msgspec.Struct, frozen=True, kw_only=True):
+    """makespan: first due to last end of a whole batch. straggler_waste: share of slot time that barriers left idle.
+
+    The last batch of a lane has no barrier behind it and is not in the waste; None where each lane had one batch only.
+    """
+
+    size: int
+    count: int
+    makespan: Distribution | None
+    straggler_waste: float | None
+
+
+class Accounting(msgspec.Struct, frozen=True, kw_only=True):
+    """scheduled = ok + failed + timed_out + cancelled + dropped + unsent + in_flight, or `problems` says what is wrong.
+
+    ok … dropped are counted from frames; scheduled, unsent and in_flight (at the end) from the plan's shares and the counters
+    in the files' headers. residual: left side minus right side.
+    """
+
+    scheduled: int
+    ok: int
+    failed: int
+    timed_out: int
+    cancelled: int
+    dropped: int
+    unsent: int
+    in_flight: int
+    residual: int
+    problems: list[str]
+
+    @property
+    def closes(self) -> bool:
+        return not self.residual and not self.problems
+
+
+class WorkerSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker: `ended` in order, or `lost` (killed, crashed, or no file of it). in_flight_peak: by its own counter."""
+
+    worker: int
+    state: Literal["ended", "lost"]
+    accounting: Accounting
+    in_flight_peak: int
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """One plan, reduced. `whole`: the measuring window; of a fixed number of requests, first due to last end.
+
+    steady: while all slots were busy; None for the reason in `steady_absent`. In `whole`, requests_rps is successful completions
+    over length. In `steady` and `batch_means` a request counts by the share of its time (due to end) that lies inside, since
+    whole requests would make each edge worth up to max_concurrent of them.
+    batch_means: requests/s in equal slices of the steady stretch (of the whole run if there is none).
+    length_share: of successful requests, those that ended with finish_reason `length`. finishes: by reason.
+    itl_source: `histogram` above 5 million gaps, then with a bound.
+    """
+
+    label: str
+    max_concurrent: int
+    batch_size: int | None
+    requests: int
+    ok: int
+    success_rate: float | None
+    whole: Measures
+    steady: Measures | None
+    steady_absent: str
+    batch_means: list[float]
+    failures: dict[str, Failure]
+    finishes: dict[str, int]
+    length_share: float | None
+    attempts: Attempts
+    tokens: Tokens
+    wasted: Wasted
+    batches: Batches | None
+    accounting: Accounting
+    workers: list[WorkerSummary]
+    itl_source: Literal["records", "histogram"]
+    notes: list[str]
+
+    @property
+    def ranked(self) -> Measures:
+        """What cells are ranked by: the steady stretch, the whole run if there is none."""
+        return self.whole if self.steady is None else self.steady
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a verdict is not `valid`: what was found, where the line is, what to do."""
+
+    name: str
+    level: Level
+    number: float
+    threshold: float
+    advice: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """May the summary be believed? The level is that of the worst reason."""
+
+    level: Level
+    reasons: list[Reason]
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting of a grid with the summaries of its runs, in the order they were made, and a verdict for each."""
+
+    max_concurrent: int
+    batch_size: int | None
+    runs: list[Summary]
+    verdicts: list[Verdict]
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """One cell's place in a grid. requests_rps: mean over its runs that count (not invalid; all of them if every one is).
+
+    gap: how far below the highest, as a share of it; half_width: of that difference's 95 % interval, None where it cannot be
+    had. margin: what gap is compared with. whole_run: there was no steady stretch to rank by.
+    """
+
+    max_concurrent: int
+    batch_size: int | None
+    requests_rps: float
+    runs: int
+    level: Level
+    gap: float
+    half_width: float | None
+    margin: float
+    whole_run: bool
+
+
+class Ranking(msgspec.Struct, frozen=True, kw_only=True):
+    """A grid, sorted: results[0] has the highest throughput. best: the setting to use; None if no cell can be believed."""
+
+    results: list[Standing]
+    best: Standing | None
+    why: str

@@ -38,7 +38,7 @@ class EventDecoder:
         """
         # The common case: whole events of one line each, between blank lines. Each takes two LFs, so another count means
         # a comment, another field or a second line somewhere, and the block goes the long way.
-        if not self._line and not self._data and block.startswith(b"data: ") and block.endswith(b"\n\n") and b"\r" not in block:
+        if not self._line and not self._data and block.startswith(b"data: ") and block.endswith(b"\n\n") and block.find(b"\r") < 0:
             events = block[6:-2].split(b"\n\ndata: ")
             if block.count(b"\n") == 2 * len(events) and len(block) <= self._limit:
                 self._begun = True

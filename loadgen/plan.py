@@ -1,0 +1,85 @@
+"""One run, as a value: how much load, in which shape, until when.
+
+Knows numbers only: it reads no clock, opens nothing and is written to disk beside the records it led to, so that a report
+can be made again from the files. Invariant: a plan says the same load for every number of workers; `workers` only says how
+it is dealt (DESIGN.md, "Concurrency", "batch_size").
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from clients.errors import UsageError
+from clients.lanes import Lanes, lane_count
+
+Purpose = Literal["warmup", "measure"]
+Cache = Literal["unique", "shared", "pixels"]
+
+# More than any machine has ports for towards one server; a typing error, not a plan.
+LARGEST_CONCURRENCY = 50_000
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A closed loop of `max_concurrent` requests in flight, in batches of `batch_size` or without barriers (None).
+
+    number: its place in the run; it is part of what makes its prompts unique. num_requests or duration_s: when it ends,
+    exactly one is set. grace_s: how long requests in flight may go on after a duration's end. salt: what sets the prompts of
+    this run apart from those of an earlier run of the same seed, which a server may still hold in its cache.
+    """
+
+    number: int
+    label: str
+    max_concurrent: int
+    workers: int
+    purpose: Purpose = "measure"
+    batch_size: int | None = None
+    delay_between_batches_s: float = 0.0
+    num_requests: int | None = None
+    duration_s: float | None = None
+    grace_s: float = 30.0
+    repeat: int = 1
+    seed: int = 0
+    salt: int = 0
+    cache: Cache = "unique"
+    first_item: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise UsageError naming the field: a plan that exists can be run."""
+        if not 1 <= self.max_concurrent <= LARGEST_CONCURRENCY:
+            raise UsageError(f"max_concurrent: got {self.max_concurrent}, takes 1 to {LARGEST_CONCURRENCY}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"batch_size: got {self.batch_size}, takes 1 or more, or none for no barriers")
+        if (self.num_requests is None) == (self.duration_s is None):
+            raise UsageError("a plan ends by num_requests or by duration_s: exactly one of them")
+        if self.num_requests is not None and self.num_requests < 1:
+            raise UsageError(f"num_requests: got {self.num_requests}, takes 1 or more")
+        if self.duration_s is not None and not 0 < self.duration_s < float("inf"):
+            raise UsageError(f"duration: got {self.duration_s}, takes a time above 0 s")
+        if not 1 <= self.workers <= self.largest_workers(self.max_concurrent, self.batch_size, self.num_requests):
+            raise UsageError(f"workers: got {self.workers}, but some of them would have no slot")
+
+    @staticmethod
+    def largest_workers(max_concurrent: int, batch_size: int | None, num_requests: int | None) -> int:
+        """The most workers that all have a share: one slot (in batches: one lane) each, and something to send."""
+        dealt = max_concurrent if batch_size is None else lane_count(max_concurrent, batch_size)
+        if num_requests is None:
+            return dealt
+        pieces = num_requests if batch_size is None else -(-num_requests // batch_size)
+        return max(1, min(dealt, pieces))
+
+    def lanes(self, worker: int) -> Lanes:
+        """The slots of one worker."""
+        return Lanes(
+            max_concurrent=self.max_concurrent,
+            batch_size=self.batch_size,
+            delay_ns=round(self.delay_between_batches_s * 1e9),
+            count=self.num_requests,
+            part=worker,
+            parts=self.workers,
+        )
+
+    def share(self, worker: int) -> int | None:
+        """How many of `num_requests` are this worker's; None when the plan ends by time."""
+        return self.lanes(worker).share()

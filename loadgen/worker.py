@@ -1,0 +1,233 @@
+"""One process of a fleet: one event loop, its share of the slots, one record file.
+
+    python -m loadgen.worker        (messages of loadgen/pipe.py on stdin and stdout)
+
+Knows the pipe, the loop and the order of a run: assign, ready, start, drive, drain, done. Knows nothing of other workers.
+Invariants: nothing is sent before the start instant; everything that ended is in the file before `Done`; when the parent's end
+of the pipe closes, the process is gone within a second, its records whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from clients.dialects import DIALECTS
+from clients.errors import LoadgenError
+from clients.retry import Retrying, RetryPolicy
+from clients.secret import Secret
+from clients.transports import open_transport
+from loadgen import vitals
+from loadgen.driver import Driver
+from loadgen.interpreter import die_with_parent
+from loadgen.pipe import Assign, Beat, Cancel, Done, Failed, Ready, Start, Stop, decode_for_worker, line
+from loadgen.records import RecordWriter
+from loadgen.workload import Workload
+
+if TYPE_CHECKING:
+    from clients.exchange import Exchange
+
+BEAT_S = 1.0
+# A timer may be late or early by a millisecond or two; the rest of the way to the start instant is spun.
+_SPIN_NS = 3_000_000
+# Exit status when the parent's end of the pipe closed: nobody reads it, but a log may.
+_ORPHANED = 3
+
+
+class Worker:
+    """The life of one worker process; `run` returns the exit status."""
+
+    def __init__(self, assign: Assign, messages: asyncio.StreamReader, out: int) -> None:
+        self._assign = assign
+        self._messages = messages
+        self._out = out
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._lag = vitals.LoopLag(self._loop)
+        self._collector = vitals.Collector()
+        self._grace: asyncio.TimerHandle | None = None
+        plan = assign.plan
+        share = plan.share(assign.worker)
+        self._workload = Workload(assign.workload)
+        self._writer = RecordWriter(
+            assign.records,
+            run_id=bytes.fromhex(assign.run_id),
+            plan=plan.number,
+            worker=assign.worker,
+            workers=plan.workers,
+            share=-1 if share is None else share,
+        )
+        target = assign.target
+        self._transport: Any = open_transport(
+            target.transport, target.endpoint(Secret(assign.key) if assign.key else None), target.timeouts
+        )
+        self.stamping = self._transport.stamping
+        if target.retries:
+            self._transport = Retrying(
+                self._transport,
+                RetryPolicy(max_retries=target.retries),
+                seed=plan.seed + assign.worker,
+                on_attempt=self._attempted,
+            )
+            self._transport.listed = target.listed
+        self._driver = Driver(
+            plan,
+            assign.worker,
+            transport=self._transport,
+            dialect=DIALECTS[target.dialect],
+            workload=self._workload,
+            writer=self._writer,
+            loop=self._loop,
+            finished=self._ended.set,
+        )
+
+    def __repr__(self) -> str:
+        driver = self._driver
+        return f"<Worker {self._assign.worker} sent={driver.sent} in_flight={len(driver.in_flight)}>"
+
+    async def run(self) -> None:
+        """Be ready, wait for the start, drive, drain, close."""
+        control = asyncio.create_task(self._control())
+        self._collector.freeze()
+        self._tell(Ready(self.stamping))
+        stop_sync = threading.Event()
+        sync = threading.Thread(target=self._sync, args=(stop_sync,), name="fsync", daemon=True)
+        sync.start()
+        beat = self._loop.call_later(BEAT_S, self._beat)
+        self._lag.start()
+        await self._ended.wait()
+        for timer in (beat, self._beat_timer, self._grace):
+            if timer is not None:
+                timer.cancel()
+        self._lag.stop()
+        self._snapshot()
+        stop_sync.set()
+        await asyncio.to_thread(sync.join)
+        self._writer.close()
+        await self._transport.close()
+        self._tell(Done())
+        control.cancel()
+
+    _beat_timer: asyncio.TimerHandle | None = None
+
+    async def _control(self) -> None:
+        """Obey the parent until its end of the pipe closes; then there is nobody left to work for."""
+        while row := await self._messages.readline():
+            match decode_for_worker(row):
+                case Start(start_ns):
+                    await self._start(start_ns)
+                case Stop(grace_s):
+                    self._stop(grace_s)
+                case Cancel():
+                    self._driver.cancel()
+                case Assign():
+                    raise AssertionError("a worker is assigned once")
+        os._exit(_ORPHANED)
+
+    async def _start(self, start_ns: int) -> None:
+        while (ahead_ns := start_ns - perf_counter_ns()) > _SPIN_NS:
+            await asyncio.sleep((ahead_ns - _SPIN_NS) / 1e9)
+        while perf_counter_ns() < start_ns:
+            pass
+        duration_s = self._assign.plan.duration_s
+        if duration_s is not None:
+            self._grace = self._loop.call_later(duration_s, self._stop, self._assign.plan.grace_s)
+        self._driver.begin(start_ns)
+
+    def _stop(self, grace_s: float) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+        self._grace = self._loop.call_later(grace_s, self._driver.cancel)
+        self._driver.stop()
+
+    def _attempted(self, exchange: Exchange) -> None:
+        self._driver.attempted(exchange)
+
+    def _beat(self) -> None:
+        self._beat_timer = self._loop.call_later(BEAT_S, self._beat)
+        self._collector.maybe(self._driver.sent, idle=not self._driver.in_flight)
+        self._snapshot()
+
+    def _snapshot(self) -> None:
+        """The worker's state: a frame of its file, and the same to the parent."""
+        driver = self._driver
+        pause_ns, longest_ns = self._collector.take()
+        anon_kb, shmem_kb, file_kb = vitals.memory_kb()
+        beat = Beat(
+            at_ns=perf_counter_ns(),
+            sent=driver.sent,
+            in_flight=len(driver.in_flight),
+            outcomes=dict(driver.outcomes),
+            latency=driver.latency.pack(),
+            ttft=driver.ttft.pack(),
+            lag=self._lag.take().pack(),
+            cpu_s=vitals.cpu_s(),
+            steal_s=vitals.steal_s(),
+            switches=vitals.switches(),
+            fds=vitals.open_fds(),
+            anon_kb=anon_kb,
+            shmem_kb=shmem_kb,
+            file_kb=file_kb,
+            gc_ns=pause_ns,
+            gc_longest_ns=longest_ns,
+            recording_failed=self._writer.failed,
+        )
+        self._writer.snapshot(msgspec.msgpack.encode(beat))
+        self._tell(beat)
+
+    def _sync(self, stopped: threading.Event) -> None:
+        while not stopped.wait(BEAT_S):
+            self._writer.sync()
+
+    def _tell(self, message: Ready | Beat | Done) -> None:
+        os.write(self._out, line(message))
+
+
+async def _serve(out: int) -> int:
+    messages = asyncio.StreamReader(limit=2**24)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(messages), sys.stdin)
+    first = await messages.readline()
+    if not first:
+        return _ORPHANED
+    try:
+        assign = decode_for_worker(first)
+        assert isinstance(assign, Assign)
+        worker = Worker(assign, messages, out)
+    except (LoadgenError, OSError, msgspec.MsgspecError) as error:
+        os.write(out, line(Failed(f"{type(error).__name__}: {error}")))
+        return 1
+    await worker.run()
+    return 0
+
+
+def main() -> None:
+    """The entry of `python -m loadgen.worker`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to the whole group; the parent coordinates
+    die_with_parent()
+    out = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not break the protocol
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    with runner:
+        status = runner.run(_serve(out))
+    sys.stdout.flush()
+    os._exit(status)  # everything is closed and told; tearing the interpreter down only costs time
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    main()

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from clients.chat import Chat
 from clients.completions import Completions
 from clients.embeddings import Embeddings
+from clients.refusals import in_stream_error, parse_retry_after, refusal
 
 if TYPE_CHECKING:
     from clients.answer import Answer
     from clients.messages import Sampling
+
+__all__ = ["DIALECTS", "Dialect", "in_stream_error", "parse_retry_after", "refusal"]  # refusals are spoken alike by all of them
 
 
 class Dialect(Protocol):

@@ -1,0 +1,106 @@
+"""Answers paced by the engine: the loop between virtual time and the clock.
+
+Knows the engine, its alarm and the delivery of answers. Must not know routes or JSON.
+Law: steps follow from virtual time alone. When this loop wakes late, the tokens are late, and the next step still ends when it would have;
+each step's tokens of one answer leave in one write.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from loadgen.simulator.alarm import Alarm
+from loadgen.simulator.answers import Answer
+from loadgen.simulator.engine import Engine
+from loadgen.simulator.metrics import Metrics
+from loadgen.simulator.settings import SimulatorSettings
+from loadgen.simulator.stats import Stats
+
+if TYPE_CHECKING:
+    from loadgen.simulator.replies import Choice
+
+
+class BatchingPacer:
+    """`deliver(answer, due_ns)` is called once per step for each answer that has new tokens."""
+
+    def __init__(
+        self,
+        settings: SimulatorSettings,
+        loop: asyncio.AbstractEventLoop,
+        metrics: Metrics,
+        stats: Stats,
+        deliver: Callable[[Answer, int], None],
+    ) -> None:
+        self.engine = Engine(settings)
+        self._alarm = Alarm(loop, self._step)
+        self._metrics = metrics
+        self._stats = stats
+        self._deliver = deliver
+        self._base_steps = self._base_step_ns = 0  # at the last reset
+
+    def begin(self, answer: Answer) -> None:
+        """Queue the answer's sequences. A sequence arrives when it is queued, which is when its request was read unless it was slowed."""
+        now_ns = time.perf_counter_ns()
+        for sequence in answer.sequences:
+            self.engine.submit(now_ns, sequence)
+        self._stats.see(len(self.engine.running), len(self.engine.waiting))
+        self._alarm.set(self.engine.next_step_end())
+
+    def abandon(self, answer: Answer) -> None:
+        """Free the answer's seats and cache at once."""
+        now_ns = time.perf_counter_ns()
+        for sequence in answer.sequences:
+            self.engine.cancel(sequence, now_ns)
+
+    def set_limits(self, settings: SimulatorSettings) -> None:
+        self.engine.set_limits(settings)
+
+    def snapshot(self) -> dict[str, Any]:
+        totals = self.engine.totals
+        steps = totals.steps - self._base_steps
+        mean_ns = (totals.step_ns - self._base_step_ns) / steps if steps else 0.0
+        share = self._stats.lateness.mean_ns / mean_ns if mean_ns else 0.0
+        return {
+            "running": len(self.engine.running),
+            "waiting": len(self.engine.waiting),
+            "steps": steps,
+            "step_mean_ms": mean_ns / 1e6,
+            "lateness_share_of_step": share,
+            "preemptions_total": totals.preemptions,
+        }
+
+    def reset(self) -> None:
+        self._base_steps, self._base_step_ns = self.engine.totals.steps, self.engine.totals.step_ns
+
+    def close(self) -> None:
+        self._alarm.close()
+
+    def _step(self) -> None:
+        """End one step. When behind, the alarm rings again at once: requests are read in between even then."""
+        engine, metrics = self.engine, self._metrics
+        end_ns = engine.next_step_end()
+        if end_ns is None or end_ns > time.perf_counter_ns():
+            self._alarm.set(end_ns)
+            return
+        touched: list[Answer] = []
+        for emission in engine.advance(end_ns):
+            choice = cast("Choice", emission.sequence.owner)
+            answer: Answer = choice.answer
+            if answer.broken:
+                continue  # another choice of it broke off in this very step
+            if answer.order.embeddings:
+                metrics.embedded(emission)
+            else:
+                metrics.token(emission)
+            if emission.finished:
+                metrics.finished(choice.finish_reason)
+            answer.token(choice, last=emission.finished)
+            if not answer.touched:
+                answer.touched = True
+                touched.append(answer)
+        self._stats.see(len(engine.running), len(engine.waiting))
+        for answer in touched:
+            answer.touched = False
+            self._deliver(answer, end_ns)
+        self._alarm.set(engine.next_step_end())

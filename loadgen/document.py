@@ -1,0 +1,319 @@
+"""run.json: what a run was asked to do, and what its files say came of it.
+
+Knows the shape of the document and which file each part comes from; must not know how it is shown, nor compute a statistic
+(reducer, verdict and ranking do). Law: but for the opening and the ending, which only the live run could know, the document is a
+pure function of the records: `build` makes the same one after the run, a year later, or after a crash.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from clients.errors import UsageError
+from clients.secret import MASK
+from loadgen.environment import Environment, environment
+from loadgen.plan import Plan
+from loadgen.scrape import ServerDelta
+from loadgen.summary import SCHEMA, STANDARD_PERCENTILES, Accounting, Cell, PlanFacts, Reason, Standing, Summary, Verdict
+from loadgen.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from clients.messages import Sampling
+    from loadgen.campaign import Performed
+    from loadgen.rundir import RunDirectory
+
+_SEVERITY = ("valid", "degraded", "invalid")
+
+
+class Opening(msgspec.Struct, kw_only=True):
+    """What is known before anything is sent; written first.
+
+    started: UTC, RFC 3339. arguments: as typed, without secrets. target: its header values are masked. workload: one line that
+    names what is sent. sampling: what every body carries beside the prompt. stamping: where reads are stamped (`arrival`: in the
+    protocol's callback; `wake`: where the reader wakes). simulator: the parameters of the embedded one, when it was the server.
+    """
+
+    id: str
+    command: str
+    started: str
+    target: Target
+    workload: str
+    sampling: dict[str, Any]
+    seed: int
+    cache: str
+    percentiles: tuple[float, ...]
+    environment: Environment
+    arguments: dict[str, Any] = {}
+    profile: dict[str, Any] | None = None
+    simulator: dict[str, Any] | None = None
+    stamping: str = ""
+    label: str | None = None
+    metadata: dict[str, str] = {}
+    notes: list[str] = []
+
+    @classmethod
+    def of(
+        cls,
+        directory: RunDirectory,
+        *,
+        command: str,
+        target: Target,
+        workload: str,
+        sampling: Sampling,
+        seed: int = 0,
+        cache: str = "unique",
+        percentiles: Sequence[float] = STANDARD_PERCENTILES,
+        arguments: Mapping[str, Any] | None = None,
+        profile: Mapping[str, Any] | None = None,
+        simulator: Mapping[str, Any] | None = None,
+        stamping: str = "",
+        label: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        notes: Sequence[str] = (),
+    ) -> Opening:
+        """The opening of a run that starts now on this machine."""
+        return cls(
+            id=directory.id,
+            command=command,
+            started=_utc_now(),
+            target=msgspec.structs.replace(target, headers=dict.fromkeys(target.headers, MASK)),
+            workload=workload,
+            sampling=sampling.as_body(),
+            seed=seed,
+            cache=cache,
+            percentiles=tuple(sorted({*STANDARD_PERCENTILES, *percentiles})),
+            environment=environment(),
+            arguments=dict(arguments or {}),
+            profile=None if profile is None else {key: value for key, value in profile.items() if key != "api_key"},
+            simulator=None if simulator is None else {key: value for key, value in simulator.items() if key != "api_key"},
+            stamping=stamping,
+            label=label,
+            metadata=dict(metadata or {}),
+            notes=list(notes),
+        )
+
+
+class Ending(msgspec.Struct, kw_only=True, frozen=True):
+    """How the live run ended. interrupted: the number of the signal that ended it early, None for its own end."""
+
+    at: str
+    interrupted: int | None = None
+
+
+class PlanReport(msgspec.Struct, kw_only=True, frozen=True):
+    """One plan: what was to be done, what came of it. absent: why there is no summary, "" when there is one."""
+
+    directory: str
+    plan: Plan | None = None
+    summary: Summary | None = None
+    verdict: Verdict | None = None
+    server: ServerDelta | None = None
+    absent: str = ""
+
+
+class GridReport(msgspec.Struct, kw_only=True, frozen=True):
+    """The cells, sorted by throughput, and the setting to use. pipeline: it, as YAML for a pipeline; "" when there is none."""
+
+    results: list[Standing]
+    best: Standing | None
+    why: str
+    pipeline: str
+
+
+class Document(msgspec.Struct, kw_only=True, frozen=True):
+    """The whole of run.json. ended: None while the run goes on, or after a crash. verdict: None when nothing was measured.
+
+    accounting: of all plans together, warm-up included.
+    """
+
+    schema: int
+    run: Opening
+    ended: Ending | None = None
+    verdict: Verdict | None = None
+    accounting: Accounting | None = None
+    grid: GridReport | None = None
+    plans: list[PlanReport] = []
+
+    @property
+    def measured(self) -> list[PlanReport]:
+        """The plans that count, with a summary: warm-ups are none of them."""
+        return [one for one in self.plans if one.summary is not None and one.plan is not None and one.plan.purpose == "measure"]
+
+
+def write_opening(directory: RunDirectory, opening: Opening) -> None:
+    """Write run.json as it stands before the first request."""
+    _write(directory, Document(schema=SCHEMA, run=opening))
+
+
+def performed(place: Path, opening: Opening) -> Performed:
+    """Reduce one plan's files. Raises UsageError when there is nothing to reduce: its workers never opened their files."""
+    from loadgen.campaign import Performed
+
+    report = _plan_report(place, opening)
+    if report.plan is None or report.summary is None or report.verdict is None:
+        raise UsageError(f"{place.name}: {report.absent}")
+    return Performed(plan=report.plan, summary=report.summary, verdict=report.verdict, server=report.server)
+
+
+def conclude(directory: RunDirectory, *, interrupted: int | None) -> Document:
+    """The document of a live run at its end, from its files; written to run.json and returned."""
+    before = read_document(directory)
+    _write(directory, msgspec.structs.replace(before, ended=Ending(at=_utc_now(), interrupted=interrupted)))
+    document = build(directory)
+    _write(directory, document)
+    return document
+
+
+def rebuild(directory: RunDirectory) -> Document:
+    """`build`, and written to run.json unless the run goes on or the directory cannot be written."""
+    document = build(directory)
+    if not directory.is_running():
+        try:
+            _write(directory, document)
+        except OSError:  # a run kept on a read-only disk can still be read
+            return document
+    return document
+
+
+def build(directory: RunDirectory) -> Document:
+    """The document that the files of a run give. Raises UsageError when run.json is missing or of another schema."""
+    before = read_document(directory)
+    plans = [_plan_report(place, before.run) for place in directory.plan_directories()]
+    document = Document(schema=SCHEMA, run=before.run, ended=before.ended, plans=plans)
+    summaries = [one.summary for one in plans if one.summary is not None]
+    grid = _grid(document) if before.run.command == "grid" else None
+    return msgspec.structs.replace(
+        document, grid=grid, verdict=_verdict(document, grid), accounting=_merged([(s.label, s.accounting) for s in summaries])
+    )
+
+
+def read_document(directory: RunDirectory) -> Document:
+    """What run.json says now; raises UsageError naming the file and what is wrong with it."""
+    path = directory.document_path
+    try:
+        content = path.read_bytes()
+        schema = msgspec.json.decode(content, type=dict[str, Any]).get("schema")
+        if schema != SCHEMA:
+            raise UsageError(f"RUN: {path} has schema {schema!r}; this version reads {SCHEMA}")
+        return msgspec.json.decode(content, type=Document)
+    except OSError as error:
+        raise UsageError(f"RUN: cannot read {path} ({error.strerror}): what was asked for is only there") from None
+    except msgspec.DecodeError as error:
+        raise UsageError(f"RUN: {path} is no run.json: {error}") from None
+
+
+def encode(document: Document) -> bytes:
+    """The document as JSON text that people read, too."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def facts(plan: Plan, opening: Opening) -> PlanFacts:
+    """What the reducer must know of a plan."""
+    shares = [plan.share(worker) for worker in range(plan.workers)]
+    return PlanFacts(
+        label=plan.label,
+        max_concurrent=plan.max_concurrent,
+        workers=plan.workers,
+        shares=tuple(share for share in shares if share is not None),
+        count=plan.num_requests,
+        duration_s=plan.duration_s,
+        batch_size=plan.batch_size,
+        percentiles=opening.percentiles,
+        stream=opening.target.stream,
+    )
+
+
+def _plan_report(place: Path, opening: Opening) -> PlanReport:
+    try:
+        plan = msgspec.json.decode((place / "plan.json").read_bytes(), type=Plan)
+    except FileNotFoundError:
+        return PlanReport(directory=place.name, absent="plan.json is missing: the run ended before this plan began")
+    except msgspec.DecodeError as error:
+        return PlanReport(directory=place.name, absent=f"plan.json cannot be read: {error}")
+    paths = sorted(place.glob("worker-*.records"))
+    if not paths:
+        return PlanReport(directory=place.name, plan=plan, absent="there are no records: no worker had begun")
+    from loadgen.recorded import read_records
+    from loadgen.reducer import reduce
+    from loadgen.verdict import judge
+
+    summary = reduce(read_records(paths), facts(plan, opening))
+    return PlanReport(directory=place.name, plan=plan, summary=summary, verdict=judge(summary), server=_server_delta(place))
+
+
+def _server_delta(place: Path) -> ServerDelta | None:
+    try:
+        return msgspec.json.decode((place / "server.json").read_bytes(), type=ServerDelta)
+    except (FileNotFoundError, msgspec.DecodeError):  # the server has no counters, or the run ended between plan and read
+        return None
+
+
+def _cells(document: Document) -> list[Cell]:
+    """The measured plans by setting, in the order in which settings were first run."""
+    runs: dict[tuple[int, int | None], list[PlanReport]] = {}
+    for one in document.measured:
+        assert one.plan is not None
+        runs.setdefault((one.plan.max_concurrent, one.plan.batch_size), []).append(one)
+    return [
+        Cell(
+            max_concurrent=concurrency,
+            batch_size=batch_size,
+            runs=[one.summary for one in of if one.summary is not None],
+            verdicts=[one.verdict for one in of if one.verdict is not None],
+        )
+        for (concurrency, batch_size), of in runs.items()
+    ]
+
+
+def _grid(document: Document) -> GridReport | None:
+    cells = _cells(document)
+    if not cells:
+        return None
+    from loadgen.pipeline_config import pipeline_yaml
+    from loadgen.ranking import rank
+
+    ranking = rank(cells)
+    best = ranking.best
+    pipeline = "" if best is None else pipeline_yaml(best.batch_size, best.max_concurrent)
+    return GridReport(results=ranking.results, best=best, why=ranking.why, pipeline=pipeline)
+
+
+def _verdict(document: Document, grid: GridReport | None) -> Verdict:
+    """Of a bench, its measured plan's; of a grid, that of the setting it names: invalid only when no cell can be believed."""
+    measured = document.measured
+    if not measured:
+        advice = "no plan was measured to any end: see log.txt, and run it again"
+        return Verdict(level="invalid", reasons=[Reason(name="nothing-measured", level="invalid", number=0, threshold=1, advice=advice)])
+    if grid is not None and grid.best is not None:
+        setting = (grid.best.max_concurrent, grid.best.batch_size)
+        measured = [one for one in measured if one.plan is not None and (one.plan.max_concurrent, one.plan.batch_size) == setting]
+        measured = [one for one in measured if one.verdict is not None and one.verdict.level != "invalid"] or measured
+    verdicts = [one.verdict for one in measured if one.verdict is not None]
+    level = max((verdict.level for verdict in verdicts), key=_SEVERITY.index)
+    reasons: dict[str, Reason] = {}
+    for reason in sorted((r for v in verdicts for r in v.reasons), key=lambda r: -_SEVERITY.index(r.level)):
+        reasons.setdefault(reason.name, reason)
+    return Verdict(level=level, reasons=list(reasons.values()))
+
+
+def _merged(parts: list[tuple[str, Accounting]]) -> Accounting | None:
+    """The sums of the plans' accounts; their problems with the plan's name before them."""
+    if not parts:
+        return None
+    counts = ("scheduled", "ok", "failed", "timed_out", "cancelled", "dropped", "unsent", "in_flight", "residual")
+    sums = {name: sum(getattr(account, name) for _, account in parts) for name in counts}
+    return Accounting(**sums, problems=[f"{label}: {problem}" for label, account in parts for problem in account.problems])
+
+
+def _write(directory: RunDirectory, document: Document) -> None:
+    directory.write("run.json", encode(document))
+
+
+def _utc_now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -142,7 +142,7 @@ _OUTPUT: tuple[Option, ...] = (
         "percentile-metrics",
         (*_LOAD, "report"),
         "metrics whose percentiles are shown (default all: e2el,ttft,tpot,itl)",
-        listed(choice(*METRICS), "a list of " + ", ".join(METRICS)),
+        listed(choice(*METRICS), "a list of " + ", ".join(METRICS), metavar="METRIC,…"),
         default=METRICS,
     ),
     Option("metric-percentiles", _LOAD, "percentiles to compute (default 50,90,95,99)", PERCENTILES, default=(50.0, 90.0, 95.0, 99.0)),
@@ -169,9 +169,9 @@ def options_of(command: str) -> list[Option]:
     """The options of one command, in the order of the help. Those of the simulator's parameters come from its own Struct."""
     own = [option for option in TABLE if command in option.commands]
     if command in _LOAD or command == "simulate":
-        from loadgen.simulator.parameters import simulator_options
+        from loadgen.simulated import simulator_options
 
-        own += simulator_options(prefix="" if command == "simulate" else "sim-", command=command)
+        own += simulator_options(command)
     return own
 
 

@@ -87,7 +87,7 @@ def choice(*names: str) -> Reader:
     return Reader("|".join(names), "one of " + ", ".join(names), read)
 
 
-def listed(item: Reader, takes: str) -> Reader:
+def listed(item: Reader, takes: str, metavar: str = "") -> Reader:
     """A list like `1,2,4` without repetition: a value that comes twice counts once."""
 
     def read(text: str) -> tuple[Any, ...]:
@@ -96,7 +96,7 @@ def listed(item: Reader, takes: str) -> Reader:
             raise ValueError(text)
         return values
 
-    return Reader(f"{item.metavar},{item.metavar},…", takes, read)
+    return Reader(metavar or f"{item.metavar},{item.metavar},…", takes, read)
 
 
 def text_of(takes: str, metavar: str = "TEXT") -> Reader:

@@ -196,7 +196,7 @@ def write_whole(path: Path, content: bytes, *, mode: int) -> None:
 class _Redacting(logging.Formatter):
     """One line per event in UTC; the text is searched after formatting, so keys in tracebacks are found as well."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def __init__(self, keys: list[str]) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")

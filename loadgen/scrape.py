@@ -91,22 +91,27 @@ class ServerDelta(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def between(cls, before: ServerCounters, after: ServerCounters) -> ServerDelta:
         """The difference. A counter that went down means a new server process: no difference is then meaningful."""
-        gauges = {
-            "running_before": before.running,
-            "waiting_before": before.waiting,
-            "running_after": after.running,
-            "waiting_after": after.waiting,
-        }
-        names = ("prompt_tokens", "generation_tokens", "preemptions", "prefix_queries", "prefix_hits")
-        counts = {name: _difference(getattr(before, name), getattr(after, name)) for name in names}
         requests = None
         if before.requests is not None and after.requests is not None:
             reasons = sorted(before.requests.keys() | after.requests.keys())
             requests = {reason: after.requests.get(reason, 0) - before.requests.get(reason, 0) for reason in reasons}
-        falls = [count for count in [*counts.values(), *(requests or {}).values()] if count is not None and count < 0]
-        if falls:
-            return cls(**gauges, restarted=True)
-        return cls(**gauges, **counts, requests=requests, requests_total=None if requests is None else sum(requests.values()))
+        delta = cls(
+            requests=requests,
+            requests_total=None if requests is None else sum(requests.values()),
+            prompt_tokens=_difference(before.prompt_tokens, after.prompt_tokens),
+            generation_tokens=_difference(before.generation_tokens, after.generation_tokens),
+            preemptions=_difference(before.preemptions, after.preemptions),
+            prefix_queries=_difference(before.prefix_queries, after.prefix_queries),
+            prefix_hits=_difference(before.prefix_hits, after.prefix_hits),
+            running_before=before.running,
+            waiting_before=before.waiting,
+            running_after=after.running,
+            waiting_after=after.waiting,
+        )
+        counts = [delta.prompt_tokens, delta.generation_tokens, delta.preemptions, delta.prefix_queries, delta.prefix_hits]
+        if any(count is not None and count < 0 for count in (*counts, *(requests or {}).values())):
+            return cls(restarted=True)
+        return delta
 
 
 def scrape(endpoint: Endpoint, *, timeout_s: float = TIMEOUT_S) -> ServerCounters | None:

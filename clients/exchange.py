@@ -1,0 +1,274 @@
+"""What happened to one attempt at one request.
+
+Knows stamps, the status, the outcome, and which bytes are events, a body or a refusal; is told by a transport in the order
+`head`, `data` …, then `finish` or `fail`, once. Knows nothing of sockets and reads no monotonic clock: every stamp is an argument.
+Invariant: `outcome` is None until `finish` or `fail`, and never changes after. Success is judged here and nowhere else: 2xx, no
+error object, an orderly end, and a finish reason for every choice that was asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from clients.answer import Answer
+from clients.dialects import parse_retry_after, refusal
+from clients.endpoint import check_header
+from clients.errors import Outcome, RequestError, request_error
+from clients.sse import EventDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clients.dialects import Dialect
+
+# Decoding is off the arrival path: blocks wait, with their stamps, until this much is pending. At one event per read (200-400
+# bytes) that is 64 events: long enough to spread the cost of a call, short enough to keep a stream's memory under 40 kB.
+PENDING_BLOCKS = 64
+PENDING_BYTES = 32 * 1024
+
+BODY_LIMIT = 256 * 1024 * 1024  # a decompression bomb ends here; 8,192 embeddings of 4,096 numbers are a third of it
+NOTE_LIMIT = 64 * 1024  # of a refusal, a redirect or a page of HTML only the beginning is read
+
+
+class Request:
+    """What to say: an encoded body for one dialect's path.
+
+    choices: the finish reasons that success needs (`Dialect.choices`). headers: of this request alone, besides the endpoint's.
+    Raises UsageError for a header that would break the request apart.
+    """
+
+    __slots__ = ("body", "choices", "dialect", "headers", "method", "stream")
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        body: bytes,
+        *,
+        stream: bool,
+        choices: int = 1,
+        headers: tuple[tuple[str, str], ...] = (),
+        method: str = "POST",
+    ) -> None:
+        for name, value in headers:
+            check_header(name, value)
+        self.dialect = dialect
+        self.body = body
+        self.stream = stream
+        self.choices = choices
+        self.headers = headers
+        self.method = method
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.dialect.path} {len(self.body):,} bytes{' stream' if self.stream else ''}>"
+
+
+# How the bytes of a body are read; decided by the head.
+_EVENTS, _BODY, _NOTE = 0, 1, 2
+
+
+class Exchange:
+    """One attempt. Stamps are perf_counter_ns, 0 = did not happen; `first_byte_ns` is of the read that completed the head.
+
+    keep: as `Answer`. eager: someone listens to the pieces, so events are decoded as they arrive.
+    `body_bytes` counts the body as it was handed over (decompressed), `retry_after_s` is the wait the server asked for.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_decoder",
+        "_last_ns",
+        "_pending",
+        "_reading",
+        "_stamps",
+        "answer",
+        "attempt",
+        "body_bytes",
+        "due_ns",
+        "eager",
+        "end_ns",
+        "error",
+        "first_byte_ns",
+        "location",
+        "outcome",
+        "reconnects",
+        "request",
+        "request_id",
+        "retry_after_s",
+        "sent_ns",
+        "status",
+    )
+
+    def __init__(self, request: Request, due_ns: int, *, keep: bool = True, eager: bool = False, attempt: int = 1) -> None:
+        self.request = request
+        self.due_ns = due_ns
+        self.sent_ns = 0
+        self.first_byte_ns = 0
+        self.end_ns = 0
+        self.status = 0
+        self.outcome: Outcome | None = None
+        self.error: RequestError | None = None
+        self.answer = Answer(keep)
+        self.attempt = attempt
+        self.eager = eager
+        self.reconnects = 0
+        self.request_id = ""
+        self.retry_after_s: float | None = None
+        self.body_bytes = 0
+        self.location = ""  # of a redirect: scheme, host and path; its query may hold a secret
+        self._reading = _NOTE
+        self._decoder: EventDecoder | None = None
+        self._stamps: list[int] = []
+        self._blocks: list[bytes] = []
+        self._pending = 0  # bytes in _blocks
+        self._last_ns = 0  # stamp of the last block that was decoded
+
+    def __repr__(self) -> str:
+        state = "in flight" if self.outcome is None else self.outcome.label
+        return f"<Exchange {self.request.dialect.name} {state} status={self.status} events={self.answer.events} attempt={self.attempt}>"
+
+    @property
+    def ok(self) -> bool:
+        return self.outcome is Outcome.OK
+
+    def head(self, now_ns: int, status: int, headers: Mapping[str, str]) -> None:
+        """The final head (never a 1xx). `headers` answers `get` for lower-case names."""
+        self.first_byte_ns = now_ns
+        self.status = status
+        self.request_id = headers.get("x-request-id") or ""
+        if 200 <= status < 300:
+            self._reading = self._reading_of(headers.get("content-type") or "")
+            if self._reading == _EVENTS:
+                self._decoder = EventDecoder()
+        elif status < 400:
+            self.location = _without_query(headers.get("location") or "")
+        else:
+            # A Retry-After may be a date: the one use of wall-clock time below the run's metadata.
+            self.retry_after_s = parse_retry_after(headers, time.time())
+
+    def _reading_of(self, content_type: str) -> int:
+        kind = content_type.partition(";")[0].strip().lower()
+        if self.request.stream:
+            return _EVENTS if kind in ("text/event-stream", "") else _NOTE
+        # Servers label JSON in several ways; a page and a stream are the two that are certainly not it.
+        return _NOTE if kind in ("text/html", "text/event-stream") else _BODY
+
+    def data(self, now_ns: int, block: bytes) -> bool:
+        """Bytes of the body. False: no more of it is wanted; the transport closes the connection and calls `finish`."""
+        size = len(block)
+        self.body_bytes += size
+        if self._reading == _EVENTS:
+            self._stamps.append(now_ns)
+            self._blocks.append(block)
+            self._pending += size
+            if self.eager or self._pending >= PENDING_BYTES or len(self._blocks) >= PENDING_BLOCKS:
+                self._decode_events()
+            return self.body_bytes <= BODY_LIMIT
+        self._blocks.append(block)
+        return self.body_bytes <= (BODY_LIMIT if self._reading == _BODY else NOTE_LIMIT)
+
+    def finish(self, now_ns: int) -> None:
+        """The body ended as HTTP says it should (or `data` wanted no more): decodes what is left and judges the outcome."""
+        self._settle(now_ns, self._judge(now_ns))
+
+    def fail(self, now_ns: int, error: RequestError) -> None:
+        """Anything else. What had arrived is decoded first, so partial timing is kept.
+
+        What the server said before the connection broke, an error in the stream or a refusal's status, outweighs how it broke.
+        """
+        said: RequestError | None = None
+        if self.first_byte_ns and error.outcome.fault != "ours":
+            if self._reading == _EVENTS:
+                self._decode_events()
+                said = self.answer.error
+            elif self.status >= 400:
+                said = self._refusal()
+        elif self._reading == _EVENTS:
+            self._decode_events()
+        self._settle(now_ns, said or error)
+
+    def _settle(self, now_ns: int, error: RequestError | None) -> None:
+        assert self.outcome is None, "an exchange ends once"
+        self.end_ns = now_ns
+        self.error = error
+        self.outcome = Outcome.OK if error is None else error.outcome
+        self._blocks, self._stamps, self._pending = [], [], 0
+        self._decoder = None
+        if error is not None:
+            error.status = error.status or self.status
+            error.request_id = error.request_id or self.request_id
+
+    def _decode_events(self, *, ended: bool = False) -> None:
+        answer = self.answer
+        stamps, self._stamps = self._stamps, []
+        blocks, self._blocks = self._blocks, []
+        self._pending = 0
+        decoder = self._decoder
+        if decoder is None:
+            return  # nothing counts after [DONE] or after an error
+        decode = self.request.dialect.decode_event
+        try:
+            for now_ns, block in zip(stamps, blocks, strict=True):
+                self._last_ns = now_ns
+                for event in decoder.feed(block):
+                    decode(event, now_ns, answer)
+                    if answer.done or answer.error is not None:
+                        self._decoder = None
+                        return
+            if ended:  # an event whose blank line the end of the stream took
+                for event in decoder.flush():
+                    decode(event, self._last_ns, answer)
+        except RequestError as error:  # a line or an event over its limit
+            answer.error = error
+            self._decoder = None
+
+    def _judge(self, now_ns: int) -> RequestError | None:
+        if not 200 <= self.status < 300:
+            return self._refusal()
+        answer = self.answer
+        if self._reading == _EVENTS:
+            self._decode_events(ended=True)
+        elif self._reading == _BODY and self.body_bytes and self.body_bytes <= BODY_LIMIT:
+            self.request.dialect.decode_body(b"".join(self._blocks), now_ns, answer)
+        elif self._reading == _NOTE:
+            return self._mistaken()
+        if answer.error is not None:
+            return answer.error
+        if self.body_bytes > BODY_LIMIT:
+            return request_error(Outcome.BAD_CONTENT, f"the answer is larger than {BODY_LIMIT:,} bytes")
+        if not self.body_bytes and (self.status == 204 or not self.request.stream):
+            return request_error(Outcome.BAD_CONTENT, f"status {self.status} with an empty body")
+        missing = self.request.choices - len(answer.finish_reasons)
+        if missing > 0:
+            return request_error(
+                Outcome.UNFINISHED, f"the answer ended without a finish_reason for {missing} of {self.request.choices} choices"
+            )
+        return None
+
+    def _refusal(self) -> RequestError:
+        if self.status >= 400:
+            return refusal(self.status, b"".join(self._blocks)[:NOTE_LIMIT], self.retry_after_s, self.request_id)
+        if self.status < 200:
+            return request_error(Outcome.PROTOCOL, f"status {self.status} is not an answer")
+        return request_error(Outcome.REDIRECTED, f"redirected ({self.status}) to {self.location or 'nowhere'}: use that as the base URL")
+
+    def _mistaken(self) -> RequestError:
+        """A 2xx of the wrong kind. Some servers answer a stream that failed before it began with a JSON error and 200."""
+        body = b"".join(self._blocks)[:NOTE_LIMIT]
+        if self.request.stream and body.lstrip()[:1] == b"{":
+            said = Answer(keep=False)
+            self.request.dialect.decode_body(body, self.first_byte_ns, said)
+            if said.error is not None and said.error.outcome is not Outcome.BAD_EVENT and said.error.outcome is not Outcome.BAD_CONTENT:
+                return said.error
+        wanted = "a stream of events" if self.request.stream else "JSON"
+        return request_error(Outcome.BAD_CONTENT, f"status {self.status}, but the answer is not {wanted}")
+
+
+def _without_query(location: str) -> str:
+    try:
+        parts = urlsplit(location)
+        host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else ""
+    except ValueError:
+        return ""
+    return f"{host}{parts.path}"[:256]

@@ -1,0 +1,33 @@
+"""The table of transports, by the name that options and records use.
+
+Knows the names; the modules behind them are imported on use, for `import clients` is light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clients.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clients.endpoint import Endpoint, Timeouts
+    from clients.transport import Transport
+
+
+def _aiohttp(endpoint: Endpoint, timeouts: Timeouts) -> Transport:
+    from clients.aiohttp_transport import AiohttpTransport
+
+    return AiohttpTransport(endpoint, timeouts)
+
+
+TRANSPORTS: dict[str, Callable[[Endpoint, Timeouts], Transport]] = {"aiohttp": _aiohttp}
+
+
+def open_transport(name: str, endpoint: Endpoint, timeouts: Timeouts) -> Transport:
+    """A transport for one endpoint, on the running event loop. Raises UsageError for a name that is not in TRANSPORTS."""
+    make = TRANSPORTS.get(name)
+    if make is None:
+        raise UsageError(f"transport: got {name!r}, takes {' or '.join(sorted(TRANSPORTS))}")
+    return make(endpoint, timeouts)

@@ -8,9 +8,10 @@ import math
 from typing import Final
 
 from loadgen.simulator.connection import Connection
-from loadgen.simulator.dialect import Order, Prompt
+from loadgen.simulator.dialect import Order
 from loadgen.simulator.engine import Sequence
 from loadgen.simulator.faults import unit_draw
+from loadgen.simulator.prompts import Prompt
 from loadgen.simulator.replies import DONE, LAST_CHUNK, Choice, Wording, embedding_answer, whole_answer
 from loadgen.simulator.settings import SimulatorSettings
 
@@ -81,11 +82,12 @@ class Answer:
     def token(self, choice: Choice, *, last: bool) -> None:
         """The next token of `choice` is ready."""
         self.tokens += 1
+        breaks = 0 < self.break_after <= self.tokens
         if self.order.stream:
-            self.out.append(choice.next_event(last=last))
+            self.out.append(choice.next_event(last=last and not breaks))
         else:
             choice.tokens += 1
-        if self.tokens == self.break_after:
+        if breaks:
             self.broken = True
         elif last:
             self.open -= 1

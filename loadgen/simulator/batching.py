@@ -2,13 +2,13 @@
 
 Knows the engine, its alarm and the delivery of answers. Must not know routes or JSON.
 Law: steps follow from virtual time alone. When this loop wakes late, the tokens are late, and the next step still ends when it would have;
-each step's tokens of one answer leave in one write.
+each step's tokens of one answer leave in one write, and none before its step's end.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from loadgen.simulator.alarm import Alarm
 from loadgen.simulator.answers import Answer
@@ -19,6 +19,12 @@ from loadgen.simulator.stats import Stats
 
 if TYPE_CHECKING:
     from loadgen.simulator.replies import Choice
+
+# The loop wakes this long before a step's end, to have its bytes ready on time: what a wake-up was seen to take, and what rendering one
+# sequence's token takes (both measured, rounded up), but never more than a share of the step, lest short steps wait for most of the time.
+_WAKE_NS: Final = 100_000
+_RENDER_NS: Final = 3_000
+_LEAD_SHARE: Final = 8
 
 
 class BatchingPacer:
@@ -45,7 +51,7 @@ class BatchingPacer:
         for sequence in answer.sequences:
             self.engine.submit(now_ns, sequence)
         self._stats.see(len(self.engine.running), len(self.engine.waiting))
-        self._alarm.set(self.engine.next_step_end())
+        self._arm()
 
     def abandon(self, answer: Answer) -> None:
         """Free the answer's seats and cache at once."""
@@ -76,12 +82,23 @@ class BatchingPacer:
     def close(self) -> None:
         self._alarm.close()
 
+    def _arm(self) -> None:
+        end_ns = self.engine.next_step_end()
+        if end_ns is not None:
+            lead_ns = _WAKE_NS + _RENDER_NS * len(self.engine.running)
+            end_ns -= min(lead_ns, self.engine.step_ns // _LEAD_SHARE)
+        self._alarm.set(end_ns)
+
     def _step(self) -> None:
-        """End one step. When behind, the alarm rings again at once: requests are read in between even then."""
+        """End one step. Subtleness ahead!
+
+        The engine is advanced to the step's end a little before that instant has come, which virtual time allows: nothing else runs in this
+        process until the end has been waited for, so no request can come in between. When behind, the alarm rings again at once, and
+        sockets are read in between even then.
+        """
         engine, metrics = self.engine, self._metrics
         end_ns = engine.next_step_end()
-        if end_ns is None or end_ns > time.perf_counter_ns():
-            self._alarm.set(end_ns)
+        if end_ns is None:
             return
         touched: list[Answer] = []
         for emission in engine.advance(end_ns):
@@ -100,7 +117,9 @@ class BatchingPacer:
                 answer.touched = True
                 touched.append(answer)
         self._stats.see(len(engine.running), len(engine.waiting))
+        while time.perf_counter_ns() < end_ns:
+            pass  # at most the lead, a tenth of a millisecond or two
         for answer in touched:
             answer.touched = False
             self._deliver(answer, end_ns)
-        self._alarm.set(engine.next_step_end())
+        self._arm()

@@ -1,27 +1,18 @@
 """What a request body asks for, checked as vLLM checks it.
 
-Knows the three endpoints' bodies, how prompts become token counts and prefix blocks, and the wording of vLLM's refusals.
+Knows the three endpoints' bodies, and the wording of vLLM's refusals.
 Must not know sockets, the engine or time.
 Law: a body becomes an `Order`, or a `Refusal` with the status and the words of vLLM; nothing else is raised.
-
-Prompt tokens are counted by rule, there is no tokenizer: ceil(UTF-8 bytes / 4) of each text, 4 per chat message, 3 per chat, and of each
-image one per square of `image_token_pixels` of the size in its header, plus 2.
 """
 
-import math
 import re
 from typing import Any, Final
 
 import msgspec
 
 from loadgen.simulator.images import ImageError, pixel_size
-from loadgen.simulator.kvcache import BLOCK_TOKENS
+from loadgen.simulator.prompts import CHAT_TOKENS, MESSAGE_TOKENS, Chain, Prompt, image_tokens, text_tokens
 from loadgen.simulator.settings import SimulatorSettings
-
-BYTES_PER_TOKEN: Final = 4
-MESSAGE_TOKENS: Final = 4  # role and separators, about what ChatML takes
-CHAT_TOKENS: Final = 3  # the start of the answer's turn
-IMAGE_EXTRA_TOKENS: Final = 2  # vision start and end
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, the control flow of this file only
@@ -31,17 +22,6 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, the control flow of t
         super().__init__(message)
         self.status = status
         self.error = {"message": message, "type": kind, "param": param, "code": status}
-
-
-class Prompt:
-    """Counts of one prompt; `blocks` identify its prefixes of 16, 32, ... tokens."""
-
-    __slots__ = ("blocks", "pixels", "tokens")
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.pixels = 0
-        self.blocks: list[int] = []
 
 
 class Order:
@@ -155,19 +135,6 @@ def read_embedding(body: bytes, settings: SimulatorSettings) -> Order:
     return order
 
 
-def text_tokens(text: str) -> int:
-    """The written rule: a quarter of the UTF-8 bytes, rounded up."""
-    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
-
-
-def image_tokens(width: int, height: int, settings: SimulatorSettings) -> tuple[int, int]:
-    """(tokens, pixels that are encoded) of an image, after scaling down to `image_max_pixels`."""
-    shrink = min(1.0, math.sqrt(settings.image_max_pixels / (width * height)))
-    width, height = max(1, int(width * shrink)), max(1, int(height * shrink))
-    side = settings.image_token_pixels
-    return math.ceil(width / side) * math.ceil(height / side) + IMAGE_EXTRA_TOKENS, width * height
-
-
 def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     if not body:
         raise _invalid("missing", "body", "Field required")
@@ -241,7 +208,7 @@ def _check_length(order: Order, settings: SimulatorSettings) -> None:
 def _chat_prompt(messages: list[_ChatMessage], settings: SimulatorSettings) -> Prompt:
     prompt = Prompt()
     prompt.tokens = CHAT_TOKENS
-    chain = _Chain(prompt, wanted=settings.prefix_cache)
+    chain = Chain(prompt, wanted=settings.prefix_cache)
     images = 0
     for message in messages:
         prompt.tokens += MESSAGE_TOKENS
@@ -259,7 +226,7 @@ def _chat_prompt(messages: list[_ChatMessage], settings: SimulatorSettings) -> P
     return prompt
 
 
-def _add_image(prompt: Prompt, chain: "_Chain", url: str, settings: SimulatorSettings) -> None:
+def _add_image(prompt: Prompt, chain: "Chain", url: str, settings: SimulatorSettings) -> None:
     if settings.kind != "vlm":
         raise Refusal(400, f"{settings.names[0]} is not a multimodal model")
     if url.startswith(("http://", "https://")):
@@ -287,43 +254,11 @@ def _text_prompts(value: Any, field: str, settings: SimulatorSettings) -> list[P
         prompt = Prompt()
         if isinstance(item, str):
             prompt.tokens = max(1, text_tokens(item))
-            _Chain(prompt, wanted=settings.prefix_cache).text(item)
+            Chain(prompt, wanted=settings.prefix_cache).text(item)
         elif isinstance(item, list) and item and all(isinstance(token, int) for token in item):
             prompt.tokens = len(item)
-            _Chain(prompt, wanted=settings.prefix_cache).text(" ".join(map(str, item)))
+            Chain(prompt, wanted=settings.prefix_cache).text(" ".join(map(str, item)))
         else:
             raise _invalid("type_error", f"body.{field}", "Input should be a valid string or a list of token ids")
         prompts.append(prompt)
     return prompts
-
-
-class _Chain:
-    """Block hashes of a prompt, each over all that comes before it, as vLLM's prefix cache has them."""
-
-    __slots__ = ("_blocks", "_last", "_rest", "_wanted")
-
-    def __init__(self, prompt: Prompt, *, wanted: bool) -> None:
-        self._blocks = prompt.blocks
-        self._wanted = wanted
-        self._rest = ""
-        self._last = 0
-
-    def text(self, text: str) -> None:
-        if not self._wanted:
-            return
-        size = BLOCK_TOKENS * BYTES_PER_TOKEN
-        text = self._rest + text
-        whole = len(text) - len(text) % size
-        for start in range(0, whole, size):
-            self._last = hash((self._last, text[start : start + size]))
-            self._blocks.append(self._last)
-        self._rest = text[whole:]
-
-    def image(self, uri: str, tokens: int) -> None:
-        if not self._wanted:
-            return
-        self._last = hash((self._last, self._rest, uri))
-        self._rest = ""
-        for number in range(tokens // BLOCK_TOKENS):
-            self._last = hash((self._last, number))
-            self._blocks.append(self._last)

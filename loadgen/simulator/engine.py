@@ -87,6 +87,7 @@ class Engine:
         self.waiting: deque[Sequence] = deque()
         self._scheduled: list[Sequence] = []  # of the step under way
         self._step_end: int | None = None
+        self.step_ns = 0  # length of the step under way
         self._random = random.Random(settings.seed)
         self._preempted_now = False
         self.set_limits(settings)
@@ -196,10 +197,10 @@ class Engine:
         cost += prefill * self._per_prefill_ns + pixels * self._per_pixel_ns
         if self._jitter:
             cost *= 1 + self._jitter * self._random.uniform(-1, 1)
-        step_ns = max(1, round(cost))
-        self._step_end = start_ns + step_ns
+        self.step_ns = max(1, round(cost))
+        self._step_end = start_ns + self.step_ns
         self.totals.steps += 1
-        self.totals.step_ns += step_ns
+        self.totals.step_ns += self.step_ns
 
     def _schedule_decodes(self) -> tuple[int, int]:
         """One token for each sequence that decodes, oldest first; the newest are preempted where the KV cache is full."""

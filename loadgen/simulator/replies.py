@@ -12,8 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from loadgen.simulator.connection import head
-from loadgen.simulator.dialect import Order, Prompt
+from loadgen.simulator.dialect import Order
 from loadgen.simulator.faults import unit_draw
+from loadgen.simulator.prompts import Prompt
 
 FINGERPRINT: Final = "simulator-uncalibrated"
 _STATUS: Final = {

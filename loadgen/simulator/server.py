@@ -1,8 +1,8 @@
-"""The simulator behind HTTP: routes, keys, faults, delivery and counting.
+"""The simulator behind HTTP: routes, keys, which request fails, and who paces the rest.
 
-Knows which path does what and in which order things are counted. Must not know how tokens are paced (that is the pacer: engine or
-metronome) nor what the bytes of an answer look like (replies).
-Law: a request is counted in when its last byte was read, and out before its last byte is written; each is counted once.
+Knows which path does what. Must not know how tokens are paced (the pacer: engine or metronome), how answers are written (delivery)
+nor what their bytes look like (replies).
+Law: a request for generation is counted in when its last byte was read, and is then either refused, failed or handed to the pacer.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from loadgen.simulator import dialect, truth
 from loadgen.simulator.answers import Answer
 from loadgen.simulator.batching import BatchingPacer
 from loadgen.simulator.connection import Connection, HttpRequest
+from loadgen.simulator.delivery import Delivery
 from loadgen.simulator.engine import Engine
 from loadgen.simulator.faults import KINDS, fault_of, parse_fault_shares, tokens_before_fault
 from loadgen.simulator.metrics import Metrics
@@ -60,13 +61,15 @@ class SimulatorServer:
         self._stats = Stats()
         self._metrics = Metrics(settings.names[0])
         self._truth = truth.TruthWriter(settings.truth) if settings.truth else None
+        self._delivery = Delivery(self._stats, self._truth)
         self._pacer: BatchingPacer | MetronomePacer
         if settings.metronome:
-            self._pacer = MetronomePacer(settings, loop, self._metrics, self._deliver, self._send_middle)
+            self._pacer = MetronomePacer(settings, loop, self._metrics, self._delivery.deliver, self._delivery.send_middle)
             self._engine = Engine(settings)  # idle: the gauges of /metrics
         else:
-            self._pacer = BatchingPacer(settings, loop, self._metrics, self._stats, self._deliver)
+            self._pacer = BatchingPacer(settings, loop, self._metrics, self._stats, self._delivery.deliver)
             self._engine = self._pacer.engine
+        self._delivery.pacer = self._pacer
         self._listener: asyncio.Server | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
         self._routes: dict[tuple[str, str], Callable[[Connection, HttpRequest], None]] = {
@@ -131,7 +134,10 @@ class SimulatorServer:
         self._stats.come_in()
         number, self._number = self._number, self._number + 1
         forced = request.headers.get(b"x-simulator-fault", b"").decode("latin-1")
-        fault = forced if forced in KINDS else fault_of(self._fault_shares, self.settings.seed, number)
+        if forced and forced not in KINDS:
+            self._refuse(connection, dialect.Refusal(400, f"x-simulator-fault: unknown kind {forced!r}; takes {', '.join(KINDS)}"))
+            return
+        fault = forced or fault_of(self._fault_shares, self.settings.seed, number)
         if fault is not None:
             self._stats.faults[fault] = self._stats.faults.get(fault, 0) + 1
             if self._fail_at_once(connection, fault):
@@ -139,8 +145,7 @@ class SimulatorServer:
         try:
             order = _ORDERS[request.path](request.body, self.settings)
         except dialect.Refusal as refusal:
-            self._stats.refused += 1
-            self._answer_and_count_out(connection, json_response(refusal.status, {"error": refusal.error}))
+            self._refuse(connection, refusal)
             return
         if fault == "stream-error":
             self._stream_error(connection, stream=order.stream)
@@ -156,6 +161,10 @@ class SimulatorServer:
         else:
             self._pacer.begin(answer)
 
+    def _refuse(self, connection: Connection, refusal: dialect.Refusal) -> None:
+        self._stats.refused += 1
+        self._delivery.send_whole(connection, json_response(refusal.status, {"error": refusal.error}))
+
     def _accept(self, connection: Connection, request: HttpRequest, order: dialect.Order, number: int) -> Answer:
         given = request.headers.get(b"x-request-id", b"").decode("latin-1")
         kind = "chatcmpl" if order.chat else "embd" if order.embeddings else "cmpl"
@@ -169,7 +178,7 @@ class SimulatorServer:
             arrived_ns=request.arrived_ns,
             created=int(time.time()),
         )
-        connection.on_lost = partial(self._abandon, answer)
+        connection.on_lost = partial(self._delivery.abandon, answer)
         if self._truth is not None:
             self._truth.add(request.arrived_ns, number, zlib.crc32(request_id.encode()), truth.ARRIVED)
         return answer
@@ -177,54 +186,6 @@ class SimulatorServer:
     def _begin(self, answer: Answer) -> None:
         if not answer.gone:
             self._pacer.begin(answer)
-
-    def _deliver(self, answer: Answer, due_ns: int) -> None:
-        """Write what the answer has ready, in one write; end it if that was its last."""
-        out = answer.out
-        if answer.gone or not (out or answer.broken):
-            return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        if answer.ended or answer.broken:
-            self._stats.go_out()
-        now_ns = time.perf_counter_ns()
-        self._note_written(answer, now_ns, now_ns - due_ns)
-        connection = answer.connection
-        if answer.broken:
-            self._break_off(answer, data, now_ns)
-        else:
-            connection.send(data)
-            if answer.ended:
-                self._stats.answered += 1
-                answer.release()
-                if self._truth is not None:
-                    self._truth.add(now_ns, answer.number, answer.tokens, truth.ENDED)
-                connection.finish()
-
-    def _send_middle(self, answer: Answer, data: bytes, due_ns: int) -> None:
-        """The metronome's way for tokens that are neither first nor last."""
-        now_ns = time.perf_counter_ns()
-        self._note_written(answer, now_ns, now_ns - due_ns)
-        answer.connection.send(data)
-
-    def _note_written(self, answer: Answer, now_ns: int, late_ns: int) -> None:
-        stats = self._stats
-        stats.lateness.add(late_ns)
-        if answer.order.stream:
-            stats.tokens_written += answer.tokens - answer.tokens_sent
-            if self._truth is not None:
-                for token in range(answer.tokens_sent, answer.tokens):
-                    self._truth.add(now_ns, answer.number, token, truth.TOKEN)
-        answer.tokens_sent = answer.tokens
-
-    def _abandon(self, answer: Answer) -> None:
-        """The client left: its seats are free at once."""
-        answer.gone = True
-        self._stats.go_out()
-        self._stats.cancelled += 1
-        if self._truth is not None:
-            self._truth.add(time.perf_counter_ns(), answer.number, answer.tokens_sent, truth.BROKEN)
-        self._pacer.abandon(answer)
 
     # faults
 
@@ -247,35 +208,13 @@ class SimulatorServer:
             data = json_response(503, {"error": _BUSY})
         else:
             return False
-        self._answer_and_count_out(connection, data)
+        self._delivery.send_whole(connection, data)
         return True
 
     def _stream_error(self, connection: Connection, *, stream: bool) -> None:
         error = event(msgspec.json.encode({"error": _BUSY}))
         data = STREAM_HEAD + error + DONE + LAST_CHUNK if stream else json_response(503, {"error": _BUSY})
-        self._answer_and_count_out(connection, data)
-
-    def _break_off(self, answer: Answer, data: bytes, now_ns: int) -> None:
-        connection = answer.connection
-        connection.on_lost = None
-        self._pacer.abandon(answer)
-        if self._truth is not None:
-            self._truth.add(now_ns, answer.number, answer.tokens_sent, truth.BROKEN)
-        answer.release()
-        if answer.fault == "reset":
-            connection.send(data)
-            connection.reset()
-        elif answer.order.stream:
-            connection.send(data + LAST_CHUNK)
-            connection.finish()
-        else:  # half of what its head announces, then the end of the connection
-            whole = json_response(200, {"id": answer.wording.request_id, "object": "chat.completion", "choices": []})
-            connection.send(whole[:-16])
-            connection.close()
-
-    def _answer_and_count_out(self, connection: Connection, data: bytes) -> None:
-        self._stats.go_out()
-        _answer(connection, data)
+        self._delivery.send_whole(connection, data)
 
     # the other routes
 

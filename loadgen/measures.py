@@ -1,0 +1,105 @@
+"""What requests took within one stretch of a run.
+
+Knows the arrays of one plan's final frames; knows no verdict and no other plan.
+Law: percentiles are of successful requests due in the stretch, followed to their end, however late; rates are of what
+happened in the stretch, whenever it was due.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clients.errors import Outcome
+from loadgen.arrivals import EXACT_GAPS, pool_gaps, tokens_inside
+from loadgen.percentiles import describe
+from loadgen.stretch import done_share, intervals
+from loadgen.summary import STANDARD_PERCENTILES, Measures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from loadgen.recorded import Records
+    from loadgen.stretch import Stretch
+    from loadgen.summary import Distribution
+
+
+class Measuring:
+    """The final frames of one plan, ready to be measured over any stretch. percents: beyond the standard ones."""
+
+    def __init__(self, records: Records, percents: Sequence[float] = (), exact_gaps: int = EXACT_GAPS) -> None:
+        heads = records.heads
+        self.percents = tuple(sorted({*STANDARD_PERCENTILES, *percents}))
+        self.from_histogram = False  # whether any stretch had too many gaps to pool exactly
+        self._records = records
+        self._exact_gaps = exact_gaps
+        self._rows = np.flatnonzero(heads["outcome"] == Outcome.OK)  # all below are of successful requests, but for the next three
+        self._in_flight = intervals(heads["sent_ns"], heads["end_ns"])
+        self._all_due = heads["due_ns"]
+        self._origin_ns = int(heads["due_ns"].min()) if len(heads) else 0
+        ok = heads[self._rows]
+        self._due, self._sent, self._end = ok["due_ns"], ok["sent_ns"], ok["end_ns"]
+        self._output, self._last, self._answer = ok["first_output_ns"], ok["last_output_ns"], ok["first_answer_ns"]
+        self.completion = completion_tokens(ok)
+        self._prompt = ok["prompt_tokens"].clip(0).astype(np.float64)
+        self._first_tokens = np.maximum(ok["first_event_tokens"], 1)  # where not known an event is taken for a token, as vLLM does
+
+    def within(self, stretch: Stretch, *, whole: bool) -> Measures:
+        """Measure one stretch.
+
+        whole: it is the measuring window, and a request is completed in it or not. Else it is a part, and each request counts by
+        the share of its time that lies inside (`summary.Summary` says why).
+        """
+        due = stretch.holds(self._due)
+        if whole:
+            credit = ((self._end > stretch.start_ns) & (self._end <= stretch.end_ns)).astype(np.float64)
+        else:
+            credit = done_share(self._due, self._end, stretch.end_ns) - done_share(self._due, self._end, stretch.start_ns)
+        streamed = self._output > 0
+        output = credit * self.completion
+        output[streamed] = tokens_inside(self._records, self._rows[streamed], self.completion[streamed], stretch)
+        length_s = stretch.length_s or float("inf")  # nothing happened: rates of 0
+        gaps = pool_gaps(self._records, self._rows[due], self.percents, self._exact_gaps)
+        self.from_histogram |= gaps.from_histogram
+        first = due & streamed
+        # Where the first output is the answer there was no reasoning, and nothing differs from TTFT.
+        reasoned = first & (self._answer > self._output)
+        paced = self.completion - self._first_tokens
+        several = first & (paced > 0) & (self._last > self._output)
+        return Measures(
+            start_s=(stretch.start_ns - self._origin_ns) / 1e9,
+            end_s=(stretch.end_ns - self._origin_ns) / 1e9,
+            requests=int(np.count_nonzero(stretch.holds(self._all_due))),
+            ok=int(np.count_nonzero(due)),
+            requests_rps=float(credit.sum()) / length_s,
+            output_tokens_tps=float(output.sum()) / length_s,
+            input_tokens_tps=float((credit * self._prompt).sum()) / length_s,
+            latency=self._distribution(self._end[due] - self._due[due]),
+            latency_from_sent=self._distribution(self._end[due] - self._sent[due]),
+            send_lag=self._distribution(self._sent[due] - self._due[due]),
+            ttft=self._distribution(self._output[first] - self._due[first]),
+            ttft_from_sent=self._distribution(self._output[first] - self._sent[first]),
+            first_answer=self._distribution(self._answer[first & (self._answer > 0)] - self._due[first & (self._answer > 0)])
+            if reasoned.any()
+            else None,
+            itl=gaps.itl,
+            itl_per_token=gaps.per_token,
+            event_gap=gaps.event_gap,
+            largest_gap=gaps.largest,
+            tpot=self._distribution((self._last[several] - self._output[several]) / paced[several]),
+            coalesced_share=gaps.coalesced_share,
+            in_flight_peak=self._in_flight.peak(stretch),
+            in_flight_mean=self._in_flight.mean(stretch),
+        )
+
+    def _distribution(self, spans_ns: NDArray[np.int64] | NDArray[np.float64]) -> Distribution | None:
+        return describe(spans_ns / 1e9, self.percents)
+
+
+def completion_tokens(heads: NDArray[np.void]) -> NDArray[np.float64]:
+    """By the server's usage; where it told none, output events in their place."""
+    told = heads["completion_tokens"]
+    return np.where(told >= 0, told, heads["events"]).astype(np.float64)

@@ -1,0 +1,158 @@
+"""From the records of one plan to its summary.
+
+Knows records and the plan's facts, and reads nothing else: the same files always give the same summary, whatever the number of
+workers they were split over. Judges nothing (`verdict.py`).
+Law: every final frame is counted once, by its outcome; attempts that a retry followed are counted beside and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from clients.errors import Outcome
+from loadgen import records as fmt
+from loadgen.accounting import account_all, account_workers
+from loadgen.measures import Measuring, completion_tokens
+from loadgen.percentiles import describe
+from loadgen.stretch import slice_rates, steady_stretch, whole_stretch
+from loadgen.summary import Attempts, Batches, Failure, Summary, Tokens, Wasted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from loadgen.recorded import Records
+    from loadgen.summary import PlanFacts
+
+
+def reduce(records: Records, facts: PlanFacts) -> Summary:
+    """Summarise one plan. Raises ValueError for records that cannot be of this plan (of a worker it does not have)."""
+    heads = records.heads
+    workers = account_workers(records, facts)
+    accounting = account_all(records, workers, facts)
+    measuring = Measuring(records, facts.percentiles)
+    due, end, ok = heads["due_ns"], heads["end_ns"], heads["outcome"] == Outcome.OK
+    window = whole_stretch(due, end, facts.duration_s)
+    steady, absent = steady_stretch(due, end, records.worker, heads["lane"], facts)
+    whole = measuring.within(window, whole=True)
+    steady_measures = None if steady is None else measuring.within(steady, whole=False)
+    finishes = _finishes(heads["finish"][ok])
+    judged = len(heads) - accounting.cancelled  # what we cancelled says nothing of the server
+    return Summary(
+        label=facts.label,
+        max_concurrent=facts.max_concurrent,
+        batch_size=facts.batch_size,
+        requests=len(heads),
+        ok=accounting.ok,
+        success_rate=accounting.ok / judged if judged else None,
+        whole=whole,
+        steady=steady_measures,
+        steady_absent=absent,
+        batch_means=slice_rates(due[ok], end[ok], window if steady is None else steady),
+        failures=_failures(records, measuring.percents),
+        finishes=finishes,
+        length_share=finishes.get("length", 0) / accounting.ok if finishes.keys() - {"none"} else None,
+        attempts=_attempts(records),
+        tokens=_tokens(heads[ok]),
+        wasted=_wasted(heads, ok),
+        batches=None if facts.batch_size is None else _batches(heads, facts, measuring.percents),
+        accounting=accounting,
+        workers=workers,
+        itl_source="histogram" if measuring.from_histogram else "records",
+        notes=[f"{refusal.path} was not read: {refusal.reason}" for refusal in records.refused],
+    )
+
+
+def _finishes(codes: NDArray[np.uint8]) -> dict[str, int]:
+    counts = np.bincount(codes, minlength=len(fmt.FINISHES)).tolist()
+    return {name: count for name, count in zip(fmt.FINISHES, counts, strict=True) if count}
+
+
+def _failures(records: Records, percents: Sequence[float]) -> dict[str, Failure]:
+    """By label of the outcome, most frequent first."""
+    heads = records.heads
+    failures = {}
+    codes, counts = np.unique(heads["outcome"], return_counts=True)
+    for count, code in sorted(zip(counts.tolist(), codes.tolist(), strict=True), reverse=True):
+        outcome = Outcome(code)
+        if outcome is Outcome.OK:
+            continue
+        rows = np.flatnonzero(heads["outcome"] == code)
+        latency = describe((heads["end_ns"][rows] - heads["due_ns"][rows]) / 1e9, percents)
+        assert latency is not None  # there is at least one of each outcome found
+        statuses, times = np.unique(heads["status"][rows], return_counts=True)
+        failures[outcome.label] = Failure(
+            count=count,
+            fault=outcome.fault,
+            statuses={str(status): n for status, n in zip(statuses.tolist(), times.tolist(), strict=True) if status},
+            latency=latency,
+            example=records.error(int(rows[0])),
+        )
+    return failures
+
+
+def _attempts(records: Records) -> Attempts:
+    codes, counts = np.unique(records.attempts["outcome"], return_counts=True)
+    return Attempts(
+        count=len(records.attempts),
+        errors={Outcome(code).label: n for code, n in zip(codes.tolist(), counts.tolist(), strict=True)},
+        reconnects=int(records.heads["reconnects"].sum(dtype=np.int64) + records.attempts["reconnects"].sum(dtype=np.int64)),
+    )
+
+
+def _tokens(ok: NDArray[np.void]) -> Tokens:
+    told = int(np.count_nonzero(ok["flags"] & fmt.HAS_USAGE))
+    source: Literal["usage", "events", "mixed"] = "usage" if told == len(ok) else "mixed" if told else "events"
+    return Tokens(
+        source=source,
+        with_usage=told,
+        prompt=int(ok["prompt_tokens"].clip(0).sum(dtype=np.int64)),
+        completion=int(completion_tokens(ok).sum()),
+        cached=_sum_known(ok["cached_tokens"]),
+        reasoning=_sum_known(ok["reasoning_tokens"]),
+        events=int(ok["events"].sum(dtype=np.int64)),
+    )
+
+
+def _sum_known(counts: NDArray[np.int32]) -> int | None:
+    known = counts[counts >= 0]
+    return int(known.sum(dtype=np.int64)) if len(known) else None
+
+
+def _wasted(heads: NDArray[np.void], ok: NDArray[np.bool_]) -> Wasted:
+    taken = heads["end_ns"] - heads["due_ns"]
+    return Wasted(
+        requests=int(np.count_nonzero(~ok)),
+        output_tokens=int(completion_tokens(heads[~ok]).sum()),
+        time_share=float(taken[~ok].sum() / taken.sum()) if taken.any() else 0.0,
+    )
+
+
+def _batches(heads: NDArray[np.void], facts: PlanFacts, percents: Sequence[float]) -> Batches:
+    """Makespans of whole batches, and what their barriers cost (DESIGN.md, "batch_size")."""
+    assert facts.batch_size is not None
+    numbers, place, sizes = np.unique(heads["batch"], return_inverse=True, return_counts=True)
+    first = np.full(len(numbers), np.iinfo(np.int64).max)
+    last = np.zeros(len(numbers), np.int64)
+    busy = np.zeros(len(numbers), np.int64)
+    np.minimum.at(first, place, heads["due_ns"])
+    np.maximum.at(last, place, heads["end_ns"])
+    np.add.at(busy, place, heads["end_ns"] - heads["due_ns"])
+    expected = np.full(len(numbers), facts.batch_size)
+    if facts.count is not None:
+        expected = np.minimum(expected, facts.count - numbers * facts.batch_size)
+    whole = sizes == expected
+    lanes = -(-facts.max_concurrent // facts.batch_size)
+    lane = numbers % lanes
+    slots = facts.max_concurrent // lanes + (lane < facts.max_concurrent % lanes)
+    followed = whole & np.isin(numbers + lanes, numbers)  # the last batch of a lane waits for nothing: no barrier
+    held = float((slots * (last - first))[followed].sum())
+    return Batches(
+        size=facts.batch_size,
+        count=int(np.count_nonzero(whole)),
+        makespan=describe((last - first)[whole] / 1e9, percents),
+        straggler_waste=1 - float(busy[followed].sum()) / held if held else None,
+    )

@@ -1,0 +1,124 @@
+"""Stretches of a run: when all slots were busy, how many requests were in flight, how much of each request lies inside.
+
+Knows stamps as arrays; knows no file and no percentile. Pure. A slot is taken from a request's due (its slot came free) to its
+end; a request is in flight from sent to end. Where an end and a start share a stamp, the end comes first.
+Law: over stretches that lie side by side, credits and slot time add up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from loadgen.summary import PlanFacts
+
+# The ranking needs at least 20 batches of a cell (DESIGN.md, "Best of a grid"); one run alone must give them.
+SLICES = 20
+
+
+class Stretch(NamedTuple):
+    """From `start_ns` up to `end_ns`."""
+
+    start_ns: int
+    end_ns: int
+
+    @property
+    def length_s(self) -> float:
+        return (self.end_ns - self.start_ns) / 1e9
+
+    def holds(self, stamps_ns: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return (stamps_ns >= self.start_ns) & (stamps_ns < self.end_ns)
+
+
+class Intervals(NamedTuple):
+    """Sorted starts and ends of what overlaps: all that counting needs."""
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def levels(self) -> NDArray[np.int64]:
+        """How many are open just after each start."""
+        return np.arange(1, len(self.starts) + 1) - np.searchsorted(self.ends, self.starts, side="right")
+
+    def peak(self, stretch: Stretch) -> int:
+        """The most that were open at a time within the stretch."""
+        before = np.searchsorted(self.starts, stretch.start_ns, side="right") - np.searchsorted(self.ends, stretch.start_ns, side="right")
+        inside = self.levels()[stretch.holds(self.starts)]
+        return int(max(before, inside.max(initial=0)))
+
+    def mean(self, stretch: Stretch) -> float:
+        """Open on average over the stretch."""
+        open_ns = np.clip(self.ends, *stretch).sum() - np.clip(self.starts, *stretch).sum()
+        return float(open_ns) / max(stretch.end_ns - stretch.start_ns, 1)
+
+
+def intervals(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Intervals:
+    """Of requests with a start (0 = it did not happen)."""
+    happened = starts > 0
+    return Intervals(np.sort(starts[happened]), np.sort(ends[happened]))
+
+
+def done_share(due_ns: NDArray[np.int64], end_ns: NDArray[np.int64], at_ns: float) -> NDArray[np.float64]:
+    """How much of each request's time, due to end, has passed at a moment: 0..1."""
+    share: NDArray[np.float64] = np.clip((at_ns - due_ns) / np.maximum(end_ns - due_ns, 1), 0.0, 1.0)
+    return share
+
+
+def slice_rates(due_ns: NDArray[np.int64], end_ns: NDArray[np.int64], stretch: Stretch) -> list[float]:
+    """Requests per second in `SLICES` equal parts of the stretch, each request counted by the share of its time in each part."""
+    if stretch.end_ns <= stretch.start_ns:
+        return []
+    edges = np.linspace(*stretch, SLICES + 1)
+    done = np.array([done_share(due_ns, end_ns, edge).sum() for edge in edges])
+    return list((np.diff(done) / (stretch.length_s / SLICES)).tolist())
+
+
+def whole_stretch(due_ns: NDArray[np.int64], end_ns: NDArray[np.int64], duration_s: float | None) -> Stretch:
+    """The measuring window: first due to last end; of a run by duration, as long as it was meant to be (or until it was stopped)."""
+    if not len(due_ns):
+        return Stretch(0, 0)
+    start, end = int(due_ns.min()), int(end_ns.max())
+    return Stretch(start, end if duration_s is None else min(end, start + round(duration_s * 1e9)))
+
+
+def steady_stretch(
+    due_ns: NDArray[np.int64],
+    end_ns: NDArray[np.int64],
+    worker: NDArray[np.int64],
+    lane: NDArray[np.int64],
+    facts: PlanFacts,
+) -> tuple[Stretch | None, str]:
+    """While all slots were busy, or None and why.
+
+    It begins when all slots are taken at once. Without batches it ends when the first worker runs out: at the first end after
+    its last due. With batches, a lane at its barrier is at work, and it ends with the last batch of the lane that runs out
+    first. A stretch in which fewer requests ended than there are slots is the start burst, not a steady state.
+    """
+    slots = facts.max_concurrent
+    taken = intervals(due_ns, end_ns)
+    full = np.flatnonzero(taken.levels() >= slots)
+    if not len(full):
+        return None, f"never were all {slots} slots busy at once"
+    start = int(taken.starts[full[0]])
+    if facts.batch_size is None:
+        owner, owners = worker, facts.workers
+    else:
+        owner, owners = lane, -(-slots // facts.batch_size)
+    ends = []
+    for number in range(owners):
+        mine = owner == number
+        if not mine.any():
+            return None, f"{'worker' if facts.batch_size is None else 'lane'} {number} left no records"
+        own = end_ns[mine]
+        idle = own[own > due_ns[mine].max()] if facts.batch_size is None else own[:0]
+        ends.append(int(idle.min() if len(idle) else own.max()))
+    end = min(ends)
+    if facts.duration_s is not None:
+        end = min(end, whole_stretch(due_ns, end_ns, facts.duration_s).end_ns)
+    if np.count_nonzero((end_ns > start) & (end_ns <= end)) < slots:
+        return None, f"fewer than {slots} requests ended while all {slots} slots were busy"
+    return Stretch(start, end), ""

@@ -55,7 +55,7 @@ def account_all(records: Records, workers: Sequence[WorkerSummary], facts: PlanF
     each = [worker.accounting for worker in workers]
     problems = [f"worker {worker.worker}: {problem}" for worker in workers for problem in worker.accounting.problems]
     index = records.heads["index"]
-    if twice := len(index) - len(np.unique(index)):
+    if twice := int(np.count_nonzero(np.diff(np.sort(index)) == 0)):
         problems.append(f"{twice} requests have more than one final record")
     if facts.count is not None:
         if len(index) and int(index.max()) >= facts.count:
@@ -91,9 +91,14 @@ def _nothing(share: int | None) -> Accounting:
     return Accounting(scheduled=share or 0, **none, unsent=share or 0, in_flight=0, residual=0, problems=["left no readable records"])
 
 
-def _terms(outcomes: NDArray[np.uint8]) -> dict[str, int]:
-    terms: Counter[str] = Counter(dict.fromkeys(TERMS, 0))
-    codes, counts = np.unique(outcomes, return_counts=True)
-    for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
-        terms[Outcome(code).counted_as] += count
-    return dict(terms)
+def count_outcomes(codes: NDArray[np.uint8]) -> Counter[Outcome]:
+    """How many of each."""
+    counts = np.bincount(codes, minlength=1)
+    return Counter({Outcome(code): int(counts[code]) for code in np.flatnonzero(counts).tolist()})
+
+
+def _terms(codes: NDArray[np.uint8]) -> dict[str, int]:
+    terms = dict.fromkeys(TERMS, 0)
+    for outcome, count in count_outcomes(codes).items():
+        terms[outcome.counted_as] += count
+    return terms

@@ -62,19 +62,19 @@ class _Pool:
 
 def pool_gaps(records: Records, rows: NDArray[np.int64], percents: Sequence[float], exact_gaps: int = EXACT_GAPS) -> Gaps:
     """Fold the gaps of these rows (ascending)."""
-    heads = records.heads[rows]
-    with_gaps = heads["count"] > 0
-    total = int(heads["count"].sum(dtype=np.int64))
-    if not total:
-        events = int(heads["events"].sum(dtype=np.int64))
+    heads = records.heads
+    events = int(heads["events"][rows].sum(dtype=np.int64))
+    paced = rows[heads["count"][rows] > 0]
+    if not len(paced):
         return Gaps(None, False, None, None, 0.0 if events else None, False)
-    per_token = bool((heads["flags"][with_gaps] & fmt.TOKENS_KNOWN > 0).all())
-    tokens = int(heads["completion_tokens"][with_gaps].clip(0).sum(dtype=np.int64)) if per_token else 0
+    total = int(heads["count"][paced].sum(dtype=np.int64))
+    per_token = bool((heads["flags"][paced] & fmt.TOKENS_KNOWN > 0).all())
+    tokens = int(heads["completion_tokens"][paced].clip(0).sum(dtype=np.int64)) if per_token else 0
     exact = max(total, tokens) <= exact_gaps
     events_pool, tokens_pool = _Pool(exact), _Pool(exact)
     largest: list[NDArray[np.float64]] = []
     coalesced = 0
-    for block in records.gaps(rows):
+    for block in records.gaps(paced):
         firsts = np.cumsum(block.counts) - block.counts
         largest.append(np.maximum.reduceat(block.gaps, firsts) / 1e6)
         arrived = block.gaps > 0
@@ -88,7 +88,7 @@ def pool_gaps(records: Records, rows: NDArray[np.int64], percents: Sequence[floa
         per_token=per_token,
         event_gap=event_gap,
         largest=describe(np.concatenate(largest), percents),
-        coalesced_share=coalesced / int(heads["events"].sum(dtype=np.int64)),
+        coalesced_share=coalesced / events,
         from_histogram=not exact,
     )
 
@@ -114,9 +114,9 @@ def _token_gaps(block: Block, firsts: NDArray[np.int64]) -> tuple[NDArray[np.flo
 
 def tokens_inside(records: Records, rows: NDArray[np.int64], tokens: NDArray[np.float64], stretch: Stretch) -> NDArray[np.float64]:
     """Of each request's output tokens, those of events that were stamped in the stretch (its edges included)."""
-    heads = records.heads[rows]
-    inside = tokens * ((heads["first_output_ns"] >= stretch.start_ns) & (heads["last_output_ns"] <= stretch.end_ns))
-    across = (heads["first_output_ns"] <= stretch.end_ns) & (heads["last_output_ns"] >= stretch.start_ns) & (inside == 0)
+    first_ns, last_ns = records.heads["first_output_ns"][rows], records.heads["last_output_ns"][rows]
+    inside = tokens * ((first_ns >= stretch.start_ns) & (last_ns <= stretch.end_ns))
+    across = (first_ns <= stretch.end_ns) & (last_ns >= stretch.start_ns) & (inside == 0)
     place = {int(row): at for at, row in enumerate(rows[across])}
     found = np.zeros(len(place))
     for block in records.gaps(rows[across]):

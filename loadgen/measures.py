@@ -40,12 +40,14 @@ class Measuring:
         self._in_flight = intervals(heads["sent_ns"], heads["end_ns"])
         self._all_due = heads["due_ns"]
         self._origin_ns = int(heads["due_ns"].min()) if len(heads) else 0
-        ok = heads[self._rows]
-        self._due, self._sent, self._end = ok["due_ns"], ok["sent_ns"], ok["end_ns"]
-        self._output, self._last, self._answer = ok["first_output_ns"], ok["last_output_ns"], ok["first_answer_ns"]
-        self.completion = completion_tokens(ok)
-        self._prompt = ok["prompt_tokens"].clip(0).astype(np.float64)
-        self._first_tokens = np.maximum(ok["first_event_tokens"], 1)  # where not known an event is taken for a token, as vLLM does
+        # A column at a time: whole rows would copy the file.
+        self._due, self._sent, self._end = (heads[name][self._rows] for name in ("due_ns", "sent_ns", "end_ns"))
+        self._output, self._last = heads["first_output_ns"][self._rows], heads["last_output_ns"][self._rows]
+        self._answer = heads["first_answer_ns"][self._rows]
+        self._completion = completion_tokens(heads, self._rows)
+        self._prompt = heads["prompt_tokens"][self._rows].clip(0).astype(np.float64)
+        # Where not known, an event is taken for a token, as vLLM does.
+        self._first_tokens = np.maximum(heads["first_event_tokens"][self._rows], 1)
 
     def within(self, stretch: Stretch, *, whole: bool) -> Measures:
         """Measure one stretch.
@@ -59,15 +61,15 @@ class Measuring:
         else:
             credit = done_share(self._due, self._end, stretch.end_ns) - done_share(self._due, self._end, stretch.start_ns)
         streamed = self._output > 0
-        output = credit * self.completion
-        output[streamed] = tokens_inside(self._records, self._rows[streamed], self.completion[streamed], stretch)
+        output = credit * self._completion
+        output[streamed] = tokens_inside(self._records, self._rows[streamed], self._completion[streamed], stretch)
         length_s = stretch.length_s or float("inf")  # nothing happened: rates of 0
         gaps = pool_gaps(self._records, self._rows[due], self.percents, self._exact_gaps)
         self.from_histogram |= gaps.from_histogram
         first = due & streamed
         # Where the first output is the answer there was no reasoning, and nothing differs from TTFT.
         reasoned = first & (self._answer > self._output)
-        paced = self.completion - self._first_tokens
+        paced = self._completion - self._first_tokens
         several = first & (paced > 0) & (self._last > self._output)
         return Measures(
             start_s=(stretch.start_ns - self._origin_ns) / 1e9,
@@ -99,7 +101,7 @@ class Measuring:
         return describe(spans_ns / 1e9, self.percents)
 
 
-def completion_tokens(heads: NDArray[np.void]) -> NDArray[np.float64]:
+def completion_tokens(heads: NDArray[np.void], rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """By the server's usage; where it told none, output events in their place."""
-    told = heads["completion_tokens"]
-    return np.where(told >= 0, told, heads["events"]).astype(np.float64)
+    told = heads["completion_tokens"][rows]
+    return np.where(told >= 0, told, heads["events"][rows]).astype(np.float64)

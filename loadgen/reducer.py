@@ -13,7 +13,7 @@ import numpy as np
 
 from clients.errors import Outcome
 from loadgen import records as fmt
-from loadgen.accounting import account_all, account_workers
+from loadgen.accounting import account_all, account_workers, count_outcomes
 from loadgen.measures import Measuring, completion_tokens
 from loadgen.percentiles import describe
 from loadgen.stretch import slice_rates, steady_stretch, whole_stretch
@@ -56,8 +56,8 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
         finishes=finishes,
         length_share=finishes.get("length", 0) / accounting.ok if finishes.keys() - {"none"} else None,
         attempts=_attempts(records),
-        tokens=_tokens(heads[ok]),
-        wasted=_wasted(heads, ok),
+        tokens=_tokens(heads, np.flatnonzero(ok)),
+        wasted=_wasted(heads, np.flatnonzero(~ok)),
         batches=None if facts.batch_size is None else _batches(heads, facts, measuring.percents),
         accounting=accounting,
         workers=workers,
@@ -75,12 +75,10 @@ def _failures(records: Records, percents: Sequence[float]) -> dict[str, Failure]
     """By label of the outcome, most frequent first."""
     heads = records.heads
     failures = {}
-    codes, counts = np.unique(heads["outcome"], return_counts=True)
-    for count, code in sorted(zip(counts.tolist(), codes.tolist(), strict=True), reverse=True):
-        outcome = Outcome(code)
+    for outcome, count in count_outcomes(heads["outcome"]).most_common():
         if outcome is Outcome.OK:
             continue
-        rows = np.flatnonzero(heads["outcome"] == code)
+        rows = np.flatnonzero(heads["outcome"] == outcome)
         latency = describe((heads["end_ns"][rows] - heads["due_ns"][rows]) / 1e9, percents)
         assert latency is not None  # there is at least one of each outcome found
         statuses, times = np.unique(heads["status"][rows], return_counts=True)
@@ -95,25 +93,24 @@ def _failures(records: Records, percents: Sequence[float]) -> dict[str, Failure]
 
 
 def _attempts(records: Records) -> Attempts:
-    codes, counts = np.unique(records.attempts["outcome"], return_counts=True)
     return Attempts(
         count=len(records.attempts),
-        errors={Outcome(code).label: n for code, n in zip(codes.tolist(), counts.tolist(), strict=True)},
+        errors={outcome.label: n for outcome, n in count_outcomes(records.attempts["outcome"]).most_common()},
         reconnects=int(records.heads["reconnects"].sum(dtype=np.int64) + records.attempts["reconnects"].sum(dtype=np.int64)),
     )
 
 
-def _tokens(ok: NDArray[np.void]) -> Tokens:
-    told = int(np.count_nonzero(ok["flags"] & fmt.HAS_USAGE))
+def _tokens(heads: NDArray[np.void], ok: NDArray[np.int64]) -> Tokens:
+    told = int(np.count_nonzero(heads["flags"][ok] & fmt.HAS_USAGE))
     source: Literal["usage", "events", "mixed"] = "usage" if told == len(ok) else "mixed" if told else "events"
     return Tokens(
         source=source,
         with_usage=told,
-        prompt=int(ok["prompt_tokens"].clip(0).sum(dtype=np.int64)),
-        completion=int(completion_tokens(ok).sum()),
-        cached=_sum_known(ok["cached_tokens"]),
-        reasoning=_sum_known(ok["reasoning_tokens"]),
-        events=int(ok["events"].sum(dtype=np.int64)),
+        prompt=_sum_known(heads["prompt_tokens"][ok]) or 0,
+        completion=int(completion_tokens(heads, ok).sum()),
+        cached=_sum_known(heads["cached_tokens"][ok]),
+        reasoning=_sum_known(heads["reasoning_tokens"][ok]),
+        events=int(heads["events"][ok].sum(dtype=np.int64)),
     )
 
 
@@ -122,12 +119,12 @@ def _sum_known(counts: NDArray[np.int32]) -> int | None:
     return int(known.sum(dtype=np.int64)) if len(known) else None
 
 
-def _wasted(heads: NDArray[np.void], ok: NDArray[np.bool_]) -> Wasted:
+def _wasted(heads: NDArray[np.void], failed: NDArray[np.int64]) -> Wasted:
     taken = heads["end_ns"] - heads["due_ns"]
     return Wasted(
-        requests=int(np.count_nonzero(~ok)),
-        output_tokens=int(completion_tokens(heads[~ok]).sum()),
-        time_share=float(taken[~ok].sum() / taken.sum()) if taken.any() else 0.0,
+        requests=len(failed),
+        output_tokens=int(completion_tokens(heads, failed).sum()),
+        time_share=float(taken[failed].sum() / taken.sum()) if taken.any() else 0.0,
     )
 
 

@@ -16,6 +16,7 @@ from clients.endpoint import Endpoint, Timeouts
 if TYPE_CHECKING:
     from clients.secret import Secret
 
+
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where requests go and in which manner.
 

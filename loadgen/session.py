@@ -1,0 +1,178 @@
+"""One command's life: a run directory, a workload, the fleets of its plans, the document at the end.
+
+Knows the order of things and where files go; knows neither options nor how anything is shown. Invariant: whatever ends a session
+(its campaign, a signal, an error), what was measured is in the run directory, and the document is built from those files alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from loadgen.campaign import Live, Performed
+from loadgen.fleet import Fleet, Interrupts
+from loadgen.histogram import Histogram
+from loadgen.pipe import Assign
+from loadgen.workload import unmarked_images, write_workload
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from clients.messages import Sampling
+    from clients.secret import Secret
+    from loadgen.campaign import Campaign, Listener
+    from loadgen.document import Document, Opening
+    from loadgen.fleet import Crew
+    from loadgen.plan import Cache, Plan
+    from loadgen.rundir import RunDirectory
+    from loadgen.target import Target
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# One worker drives at least this many paced streams well on any machine we saw; above it, a second core helps.
+STREAMS_PER_WORKER = 64
+
+
+def workers_for(max_concurrent: int, cores: int) -> int:
+    """`--processes auto`: enough for the target concurrency, at most the cores the process may use."""
+    return max(1, min(cores, math.ceil(max_concurrent / STREAMS_PER_WORKER)))
+
+
+class Session:
+    """Performs a campaign's plans. Use as a context manager around `conduct`.
+
+    opening: what run.json says from the start. prompts: what the dialect's `encode` takes, one for each item.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        opening: Opening,
+        *,
+        target: Target,
+        key: Secret | None,
+        prompts: Sequence[Any],
+        sampling: Sampling,
+        cache: Cache,
+        listener: Listener,
+    ) -> None:
+        self.directory = directory
+        self.interrupts = Interrupts()
+        self._opening = opening
+        self._target = target
+        self._key = key
+        self._prompts = prompts
+        self._sampling = sampling
+        self._cache: Cache = cache
+        self._listener = listener
+        self._history: list[Performed] = []
+
+    def __repr__(self) -> str:
+        return f"<Session {self.directory.id} plans={len(self._history)}>"
+
+    @property
+    def salt(self) -> int:
+        """What sets this run's prompts apart from those of an earlier one, in a server's cache."""
+        return zlib.crc32(self.directory.id.encode())
+
+    def __enter__(self) -> Self:
+        from loadgen import document
+
+        self.directory.open_log([self._key] if self._key else [])
+        self.interrupts.__enter__()
+        head = write_workload(self.directory.workload_path, self._prompts, target=self._target, sampling=self._sampling, cache=self._cache)
+        if self._cache == "unique" and (unmarked := unmarked_images(head, self._prompts)):
+            self._note(f"{unmarked} items hold an image that is neither PNG nor JPEG: its bytes repeat, a server's image cache may help")
+        document.write_opening(self.directory, self._opening)
+        self._listener.opened(self.directory.path)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.interrupts.__exit__()
+        self.directory.close()
+
+    def conduct(self, campaign: Campaign) -> Document:
+        """Perform the campaign to its end, or to the first signal; returns the document, which is also in run.json."""
+        from loadgen import document
+
+        while not self.interrupts.count and (plan := campaign.next_plan(self._history)) is not None:
+            self._listener.planned(plan, campaign.planned(self._history))
+            performed = self._perform(plan)
+            self._history.append(performed)
+            self._listener.performed(performed)
+        return document.conclude(self.directory, interrupted=self.interrupts.signal)
+
+    def _note(self, text: str) -> None:
+        self._opening.notes.append(text)
+        self._listener.note(text)
+
+    def _perform(self, plan: Plan) -> Performed:
+        from loadgen import document, scrape
+
+        place = self.directory.plan_directory(plan.number, plan.label)
+        self.directory.write(str((place / "plan.json").relative_to(self.directory.path)), msgspec.json.encode(plan))
+        endpoint = self._target.endpoint(self._key)
+        before = scrape.scrape(endpoint)
+        assignments = [
+            Assign(
+                plan=plan,
+                target=self._target,
+                key=self._key.reveal() if self._key else None,
+                worker=worker,
+                run_id=self.directory.key.hex(),
+                workload=str(self.directory.workload_path),
+                records=str(place / f"worker-{worker}.records"),
+            )
+            for worker in range(plan.workers)
+        ]
+        with open(self.directory.path / "log.txt", "ab") as log:
+            fleet = Fleet(plan, assignments, log=log)
+            crew = fleet.run(self.interrupts, lambda crew: self._listener.snapshot(_live(plan, crew, fleet.started_ns)))
+        for one in crew:
+            if one.state == "lost":
+                self._listener.note(f"worker {one.number} was lost: {one.end}")
+        if before is not None:
+            after = scrape.wait_idle(endpoint)
+            if after is not None:
+                delta = scrape.ServerDelta.between(before, after)
+                self.directory.write(str((place / "server.json").relative_to(self.directory.path)), msgspec.json.encode(delta))
+        return document.performed(place, self._opening)
+
+
+def _live(plan: Plan, crew: Sequence[Crew], started_ns: int) -> Live:
+    """The fleet as its last beats told."""
+    beats = [one.beat for one in crew if one.beat is not None]
+    latency, ttft = Histogram(), Histogram()
+    for beat in beats:
+        latency.merge(Histogram.unpack(beat.latency))
+        ttft.merge(Histogram.unpack(beat.ttft))
+    ok = sum(beat.outcomes.get("ok", 0) for beat in beats)
+    finished = sum(sum(beat.outcomes.values()) for beat in beats)
+    elapsed_s = max((perf_counter_ns() - started_ns) / 1e9, 1e-9)
+
+    def seconds(histogram: Histogram, quantile: float) -> float | None:
+        return histogram.percentile(quantile) / 1e6 if histogram.count else None
+
+    return Live(
+        elapsed_s=elapsed_s,
+        sent=sum(beat.sent for beat in beats),
+        finished=finished,
+        failed=finished - ok,
+        in_flight=sum(beat.in_flight for beat in beats),
+        rps=ok / elapsed_s,
+        expected=plan.num_requests,
+        duration_s=plan.duration_s,
+        latency_p50_s=seconds(latency, 50),
+        latency_p99_s=seconds(latency, 99),
+        ttft_p50_s=seconds(ttft, 50),
+    )

@@ -12,8 +12,8 @@ import msgspec
 
 from loadgen.plan import Plan
 from loadgen.scrape import ServerDelta
-from loadgen.summary import Summary
-from loadgen.verdict import Verdict
+from loadgen.summary import Summary, Verdict
+
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

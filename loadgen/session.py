@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from loadgen import pixels
 from loadgen.campaign import Live, Performed
 from loadgen.fleet import Fleet, Interrupts
 from loadgen.histogram import Histogram
 from loadgen.pipe import Assign
-from loadgen.workload import unmarked_images, write_workload
+from loadgen.workload import Marker, unmarked_images, write_workload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from clients.messages import Sampling
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from loadgen.plan import Cache, Plan
     from loadgen.rundir import RunDirectory
     from loadgen.target import Target
+    from loadgen.workload import WorkloadHead
 
 
 def usable_cores() -> int:
@@ -41,6 +44,9 @@ def usable_cores() -> int:
 
 # One worker drives at least this many paced streams well on any machine we saw; above it, a second core helps.
 STREAMS_PER_WORKER = 64
+
+# Different images of a `--cache pixels` run that ends by time: they are made beforehand, and come again after so many requests.
+VARIED_IMAGES = 512
 
 
 def workers_for(max_concurrent: int, cores: int) -> int:
@@ -116,11 +122,24 @@ class Session:
         self._opening.notes.append(text)
         self._listener.note(text)
 
+    def _write_workload(self, path: Path, prompts: Sequence[Any]) -> WorkloadHead:
+        return write_workload(path, prompts, target=self._target, sampling=self._sampling, cache=self._cache)
+
+    def _workload(self, plan: Plan, place: Path) -> Path:
+        """The run's file; where pixels must differ from request to request, one of the plan's own."""
+        if self._cache != "pixels":
+            return self.directory.workload_path
+        count = plan.num_requests or VARIED_IMAGES
+        path = place / "workload.bin"
+        self._write_workload(path, pixels.varied(self._prompts, [Marker(plan, k).digits for k in range(count)]))
+        return path
+
     def _perform(self, plan: Plan) -> Performed:
         from loadgen import document, scrape
 
         place = self.directory.plan_directory(plan.number, plan.label)
         self.directory.write(str((place / "plan.json").relative_to(self.directory.path)), msgspec.json.encode(plan))
+        workload = str(self._workload(plan, place))
         endpoint = self._target.endpoint(self._key)
         before = scrape.scrape(endpoint)
         assignments = [
@@ -130,7 +149,7 @@ class Session:
                 key=self._key.reveal() if self._key else None,
                 worker=worker,
                 run_id=self.directory.key.hex(),
-                workload=str(self.directory.workload_path),
+                workload=workload,
                 records=str(place / f"worker-{worker}.records"),
             )
             for worker in range(plan.workers)

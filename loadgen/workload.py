@@ -87,7 +87,7 @@ class Marker:
 class Workload:
     """The mapped file: `body(item, marker)` gives the bytes of one request."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         fd = os.open(path, os.O_RDONLY)
         try:
             self._map = mmap.mmap(fd, 0, prot=mmap.PROT_READ)

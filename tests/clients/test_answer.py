@@ -27,7 +27,7 @@ def test_gaps_add_up_to_the_rounded_offset_of_every_event(offsets):
     total = 0
     assert answer.events == len(offsets) + 1
     assert len(answer.gaps_us) == len(offsets)
-    for gap, offset in zip(answer.gaps_us, sorted(offsets)):
+    for gap, offset in zip(answer.gaps_us, sorted(offsets), strict=True):
         total += gap
         assert total == (offset + 500) // 1000
     assert answer.last_output_ns - answer.first_output_ns == max(offsets, default=0)

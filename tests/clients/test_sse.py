@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +47,7 @@ def decode(blocks: list[bytes], limit: int = 1 << 20) -> list[bytes]:
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
     marks = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    return [stream[a:b] for a, b in zip(marks, marks[1:])]
+    return [stream[a:b] for a, b in pairwise(marks)]
 
 
 text = st.binary(max_size=12).map(lambda raw: raw.translate(None, b"\r\n")) | st.sampled_from(

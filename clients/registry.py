@@ -146,9 +146,8 @@ class ModelRegistry:
             return msgspec.convert(fields, ModelProfile)
         except msgspec.ValidationError as fault:
             message, _, key = str(fault).partition(" - at `$")
-            raise UsageError(f"{where}{key.rstrip('`')}: {message}") from None
-        except UsageError as fault:
-            raise UsageError(f"{where}.{fault}") from None
+            # Of one key msgspec names the place; what __post_init__ refuses names its field itself.
+            raise UsageError(f"{where}{key.rstrip('`')}: {message}" if key else f"{where}.{message}") from None
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:

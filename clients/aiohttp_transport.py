@@ -191,15 +191,30 @@ class AiohttpTransport:
 
 async def _read(flight: Flight, response: aiohttp.ClientResponse) -> None:
     """Without the seam: stamps where this task wakes."""
+    content = response.content
+    handler = flight.handler
+    assert handler is not None
+
+    def lost(closed: asyncio.Future[None]) -> None:
+        # After a chunk size that is none, aiohttp closes the connection and tells nobody: the reader would wait forever.
+        closed.exception()
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(handler.exception() or aiohttp.ServerDisconnectedError())
+
     flight.head(perf_counter_ns(), response.status, response.headers)
-    async for block in response.content.iter_any():
-        flight.read_ns = perf_counter_ns()
-        if not flight.exchange.data(flight.read_ns, block):
-            break
-    # A body without a length ends with its connection, and aiohttp takes a reset for an end.
-    lost = flight.handler.exception() if flight.handler is not None else None
-    if isinstance(lost, aiohttp.ClientOSError):
-        raise lost
+    if (closed := handler.closed) is not None:
+        closed.add_done_callback(lost)
+    try:
+        async for block in content.iter_any():
+            flight.read_ns = perf_counter_ns()
+            if not flight.exchange.data(flight.read_ns, block):
+                break
+    except aiohttp.ClientPayloadError:
+        if not isinstance(handler.exception(), aiohttp.ClientOSError):
+            raise
+    # A reset ends a body without a length in order, and cuts one with it, says aiohttp; what the connection says is worth more.
+    if isinstance(broken := handler.exception(), aiohttp.ClientOSError):
+        raise broken
     flight.end(perf_counter_ns(), None)
 
 

@@ -196,7 +196,8 @@ class Exchange:
         self._blocks, self._stamps, self._pending = [], [], 0
         self._decoder = None
         if error is not None:
-            error.status = error.status or self.status
+            if error is not self.answer.error:  # that one's status is the code that the server put into its words
+                error.status = error.status or self.status
             error.request_id = error.request_id or self.request_id
 
     def _decode_events(self, *, ended: bool = False) -> None:

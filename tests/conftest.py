@@ -1,0 +1,20 @@
+"""Fixtures that more than one room's tests share. Being here also puts this directory on the path: `from servers.chaos import …`."""
+
+from __future__ import annotations
+
+import pytest
+from servers.certificates import Certificate, self_signed
+from servers.chaos import ChaosServer
+
+
+@pytest.fixture(scope="session")
+def chaos():
+    """One chaos server for all tests: each names its own scripts."""
+    with ChaosServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def loopback_certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """For 127.0.0.1, trusted by who takes its file as authority."""
+    return self_signed(tmp_path_factory.mktemp("certificate"), "IP:127.0.0.1")

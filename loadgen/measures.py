@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.errors import Outcome
+from loadgen import records as fmt
 from loadgen.arrivals import EXACT_GAPS, pool_gaps, tokens_inside
 from loadgen.percentiles import describe
 from loadgen.stretch import done_share, intervals
@@ -44,6 +45,7 @@ class Measuring:
         self._due, self._sent, self._end = (heads[name][self._rows] for name in ("due_ns", "sent_ns", "end_ns"))
         self._output, self._last = heads["first_output_ns"][self._rows], heads["last_output_ns"][self._rows]
         self._answer = heads["first_answer_ns"][self._rows]
+        self._streamed = (heads["flags"][self._rows] & fmt.STREAMED > 0) & (self._output > 0)  # else all output comes with the end
         self._completion = completion_tokens(heads, self._rows)
         self._prompt = heads["prompt_tokens"][self._rows].clip(0).astype(np.float64)
         # Where not known, an event is taken for a token, as vLLM does.
@@ -60,7 +62,7 @@ class Measuring:
             credit = ((self._end > stretch.start_ns) & (self._end <= stretch.end_ns)).astype(np.float64)
         else:
             credit = done_share(self._due, self._end, stretch.end_ns) - done_share(self._due, self._end, stretch.start_ns)
-        streamed = self._output > 0
+        streamed = self._streamed
         output = credit * self._completion
         output[streamed] = tokens_inside(self._records, self._rows[streamed], self._completion[streamed], stretch)
         length_s = stretch.length_s or float("inf")  # nothing happened: rates of 0

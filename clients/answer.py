@@ -21,6 +21,7 @@ GAP_LIMIT_US = 2**32 - 1  # records hold a gap as uint32: 71 minutes, longer tha
 EVENT_TOKENS_LIMIT = 255  # records hold the tokens of an event as uint8: 255 reads "255 or more"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]  # a token count that records can hold (int32); others are refused
+Index = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]  # of a choice or a tool call: readers make lists as long as the largest
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from clients.answer import ToolPart
+from clients.answer import Index, ToolPart
 from clients.messages import as_messages
 from clients.refusals import UNDECODABLE
 from clients.wire_json import Envelope, generation_body, read_envelope, read_without_choices, unreadable_body, unreadable_event
@@ -29,7 +29,7 @@ class _Function(msgspec.Struct, gc=False):
 
 
 class _ToolCall(msgspec.Struct, gc=False):
-    index: int | None = None
+    index: Index | None = None
     id: str | None = None
     function: _Function | None = None
 
@@ -46,7 +46,7 @@ class _Said(msgspec.Struct, gc=False):
 class _ChunkChoice(msgspec.Struct, gc=False):
     delta: _Said | None = None
     finish_reason: str | None = None
-    index: int = 0
+    index: Index = 0
 
 
 class _Chunk(Envelope, gc=False):
@@ -56,7 +56,7 @@ class _Chunk(Envelope, gc=False):
 class _BodyChoice(msgspec.Struct, gc=False):
     message: _Said | None = None
     finish_reason: str | None = None
-    index: int = 0
+    index: Index = 0
 
 
 class _Body(Envelope, gc=False):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from clients.answer import Index
 from clients.messages import checked_text, invalid_item
 from clients.refusals import UNDECODABLE
 from clients.wire_json import Envelope, generation_body, read_envelope, read_without_choices, unreadable_body, unreadable_event
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class _Choice(msgspec.Struct, gc=False):
     text: str | None = None
     finish_reason: str | None = None
-    index: int = 0
+    index: Index = 0
 
 
 class _Chunk(Envelope, gc=False):

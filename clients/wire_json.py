@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from clients.answer import UsageObject  # noqa: TC001  msgspec reads the annotation when a decoder is made
+from clients.answer import UsageObject
 from clients.messages import invalid_item
 from clients.refusals import UNDECODABLE, bad_body, bad_event, in_stream_error
 

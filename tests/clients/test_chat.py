@@ -117,6 +117,20 @@ def test_continuous_usage_counts_each_choice_by_itself():
     assert answer.usage == Usage(3, 9)
 
 
+def test_a_usage_beside_a_choice_that_had_finished_is_the_total():
+    """LiteLLM's last chunk names choice 0, which ended before, and counts all of them."""
+    events = [
+        {
+            "choices": [{"index": i, "delta": {"content": "x"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": n},
+        }
+        for i, n in ((0, 2), (1, 3))
+    ]
+    last = {"choices": [{"index": 0, "delta": {}}], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
+    assert decoded(*events).usage == Usage(3, 5)
+    assert decoded(*events, last).usage == Usage(3, 5)
+
+
 def test_usage_only_at_the_end_leaves_sizes_unknown():
     """A finish chunk with text and usage cannot size the events before it."""
     last = chunk(content="b") | {"usage": USAGE}
@@ -184,6 +198,9 @@ DEEP = b'{"choices":[{"index":0,"delta":' + b'{"a":' * 20_000 + b"1" + b"}" * 20
         chunk(tool_calls={}),
         {"choices": [{"index": "0", "delta": {"content": "x"}}]},  # a number as a string
         {"choices": [{"index": 0, "finish_reason": 3}]},
+        {"choices": [{"index": -1, "finish_reason": "stop"}]},
+        {"choices": [{"index": 10**12, "finish_reason": "stop"}]},  # whoever lists the choices would list that many
+        chunk(tool_calls=[{"index": 10**12}]),
         {"choices": [], "usage": {"prompt_tokens": "32", "completion_tokens": 8}},
         {"choices": [], "usage": {"prompt_tokens": 32, "completion_tokens": -8}},
         {"choices": [], "usage": {"prompt_tokens": 32, "completion_tokens": 2**31}},

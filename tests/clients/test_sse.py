@@ -59,7 +59,7 @@ lines = st.one_of(
     text.map(lambda value: b": " + value),
     text.map(lambda value: b"event: " + value),
     text,  # any line: a field without colon, half a word, bytes that are no UTF-8
-    st.sampled_from([b"data", b"", b"", b"", b"id: 7", b"retry: 10", b"dat", b"data:", b"data:  two", b"datax: 1"]),
+    st.sampled_from([b"data", b"", b"", b"", b"id: 7", b"retry: 10", b"dat", b"data:", b"data:  two", b"datax: 1", b"\xef\xbb\xbfdata: b"]),
 )
 ends = st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"])
 stream_bytes = st.builds(
@@ -104,6 +104,7 @@ def test_events_survive_every_newline_style_and_partition(events, end, space, pl
         (b"event: e\nid: 1\nretry: 5\ndata: a\n\n", [b"a"]),
         (b"\xef\xbb\xbfdata: a\n\n", [b"a"]),  # a BOM first
         (b"data: \xef\xbb\xbfa\n\n", [b"\xef\xbb\xbfa"]),  # and elsewhere it is text
+        (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [b"a"]),  # or part of a field's name
         (b"data: a\n\ndata: last", [b"a", b"last"]),  # no blank line, then the end
         (b"data: a\n\ndata: last\n", [b"a", b"last"]),
         (b"\n\n\n\n", []),

@@ -28,14 +28,13 @@ if TYPE_CHECKING:
     from loadgen.campaign import Performed
     from loadgen.rundir import RunDirectory
 
-_SEVERITY = ("valid", "degraded", "invalid")
-
 
 class Opening(msgspec.Struct, kw_only=True):
     """What is known before anything is sent; written first.
 
     started: UTC, RFC 3339. arguments: as typed, without secrets. target: its header values are masked. workload: one line that
-    names what is sent. sampling: what every body carries beside the prompt. stamping: where reads are stamped (`arrival`: in the
+    names what is sent. sampling: what every body carries beside the prompt. percentiles: what is computed; asked_percentiles: those
+    that the user named, which alone can have too few samples. stamping: where reads are stamped (`arrival`: in the
     protocol's callback; `wake`: where the reader wakes). simulator: the parameters of the embedded one, when it was the server.
     """
 
@@ -48,6 +47,7 @@ class Opening(msgspec.Struct, kw_only=True):
     seed: int
     cache: str
     percentiles: tuple[float, ...]
+    asked_percentiles: tuple[float, ...]
     environment: Environment
     arguments: dict[str, Any] = {}
     profile: dict[str, Any] | None = None
@@ -68,7 +68,7 @@ class Opening(msgspec.Struct, kw_only=True):
         sampling: Sampling,
         seed: int = 0,
         cache: str = "unique",
-        percentiles: Sequence[float] = STANDARD_PERCENTILES,
+        asked_percentiles: Sequence[float] = (),
         arguments: Mapping[str, Any] | None = None,
         profile: Mapping[str, Any] | None = None,
         simulator: Mapping[str, Any] | None = None,
@@ -87,7 +87,8 @@ class Opening(msgspec.Struct, kw_only=True):
             sampling=sampling.as_body(),
             seed=seed,
             cache=cache,
-            percentiles=tuple(sorted({*STANDARD_PERCENTILES, *percentiles})),
+            percentiles=tuple(sorted({*STANDARD_PERCENTILES, *asked_percentiles})),
+            asked_percentiles=tuple(asked_percentiles),
             environment=environment(),
             arguments=dict(arguments or {}),
             profile=None if profile is None else {key: value for key, value in profile.items() if key != "api_key"},
@@ -189,7 +190,7 @@ def build(directory: RunDirectory) -> Document:
     summaries = [one.summary for one in plans if one.summary is not None]
     grid = _grid(document) if before.run.command == "grid" else None
     return msgspec.structs.replace(
-        document, grid=grid, verdict=_verdict(document, grid), accounting=_merged([(s.label, s.accounting) for s in summaries])
+        document, grid=grid, verdict=_verdict(document), accounting=_merged([(s.label, s.accounting) for s in summaries])
     )
 
 
@@ -244,7 +245,9 @@ def _plan_report(place: Path, opening: Opening) -> PlanReport:
     from loadgen.verdict import judge
 
     summary = reduce(read_records(paths), facts(plan, opening))
-    return PlanReport(directory=place.name, plan=plan, summary=summary, verdict=judge(summary), server=_server_delta(place))
+    return PlanReport(
+        directory=place.name, plan=plan, summary=summary, verdict=judge(summary, opening.asked_percentiles), server=_server_delta(place)
+    )
 
 
 def _server_delta(place: Path) -> ServerDelta | None:
@@ -254,7 +257,7 @@ def _server_delta(place: Path) -> ServerDelta | None:
         return None
 
 
-def _cells(document: Document) -> list[Cell]:
+def cells(document: Document) -> list[Cell]:
     """The measured plans by setting, in the order in which settings were first run."""
     runs: dict[tuple[int, int | None], list[PlanReport]] = {}
     for one in document.measured:
@@ -272,34 +275,32 @@ def _cells(document: Document) -> list[Cell]:
 
 
 def _grid(document: Document) -> GridReport | None:
-    cells = _cells(document)
-    if not cells:
+    found = cells(document)
+    if not found:
         return None
     from loadgen.pipeline_config import pipeline_yaml
     from loadgen.ranking import rank
 
-    ranking = rank(cells)
+    ranking = rank(found)
     best = ranking.best
     pipeline = "" if best is None else pipeline_yaml(best.batch_size, best.max_concurrent)
     return GridReport(results=ranking.results, best=best, why=ranking.why, pipeline=pipeline)
 
 
-def _verdict(document: Document, grid: GridReport | None) -> Verdict:
-    """Of a bench, its measured plan's; of a grid, that of the setting it names: invalid only when no cell can be believed."""
-    measured = document.measured
-    if not measured:
+def _verdict(document: Document) -> Verdict:
+    """Of a bench, its measured plan's; of a grid, of its cells together: each counts with the worst of its runs that can be believed."""
+    found = cells(document)
+    if not found:
         advice = "no plan was measured to any end: see log.txt, and run it again"
         return Verdict(level="invalid", reasons=[Reason(name="nothing-measured", level="invalid", number=0, threshold=1, advice=advice)])
-    if grid is not None and grid.best is not None:
-        setting = (grid.best.max_concurrent, grid.best.batch_size)
-        measured = [one for one in measured if one.plan is not None and (one.plan.max_concurrent, one.plan.batch_size) == setting]
-        measured = [one for one in measured if one.verdict is not None and one.verdict.level != "invalid"] or measured
-    verdicts = [one.verdict for one in measured if one.verdict is not None]
-    level = max((verdict.level for verdict in verdicts), key=_SEVERITY.index)
-    reasons: dict[str, Reason] = {}
-    for reason in sorted((r for v in verdicts for r in v.reasons), key=lambda r: -_SEVERITY.index(r.level)):
-        reasons.setdefault(reason.name, reason)
-    return Verdict(level=level, reasons=list(reasons.values()))
+    from loadgen.verdict import LEVELS, judge_grid
+
+    def counted(cell: Cell) -> Verdict:
+        believed = [verdict for verdict in cell.verdicts if verdict.level != "invalid"]
+        return max(believed or cell.verdicts, key=lambda verdict: LEVELS.index(verdict.level))
+
+    verdicts = [counted(cell) for cell in found]
+    return judge_grid(verdicts) if document.run.command == "grid" else verdicts[-1]
 
 
 def _merged(parts: list[tuple[str, Accounting]]) -> Accounting | None:

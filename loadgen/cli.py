@@ -1,0 +1,79 @@
+"""The `loadgen` command: one line in, an exit status out.
+
+Knows which file performs which verb and what a failure looks like to a user; imports a verb only when it is asked for.
+Law: what we raise on purpose is one line on stderr and its status, never a traceback. Statuses: 0 valid or degraded, 2 usage,
+3 invalid (or degraded, if asked), 5 server unusable, 130 and 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from clients.errors import LoadgenError, UsageError
+from loadgen.command_line import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_USAGE, _INVALID, _UNUSABLE, _INTERRUPTED = 2, 3, 5, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; `argv` without the program's name. Never raises for what a user did or a server is."""
+    _tolerant_streams()
+    try:
+        status = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `loadgen … | head`: the reader has what it wanted
+        _silence_stdout()
+        return 0
+    except KeyboardInterrupt:  # before a session took the signals over, or the third Ctrl-C
+        return _fail("interrupted", _INTERRUPTED)
+    except UsageError as error:
+        return _fail(str(error), _USAGE)
+    except LoadgenError as error:
+        return _fail(str(error), _UNUSABLE if _is_unusable(error) else _INVALID)
+    return status
+
+
+def _run(argv: Sequence[str]) -> int:
+    parsed = parse(argv)
+    if parsed.arguments is None:
+        sys.stdout.write(parsed.text)
+        return 0
+    command = importlib.import_module(f"loadgen.commands.{parsed.arguments.command}")
+    status: int = command.run(parsed.arguments)
+    return status
+
+
+def _is_unusable(error: LoadgenError) -> bool:
+    from loadgen.preflight import ServerUnusableError
+
+    return isinstance(error, ServerUnusableError)
+
+
+def _fail(message: str, status: int) -> int:
+    with contextlib.suppress(OSError, ValueError):  # stderr may be closed, too
+        sys.stderr.write(f"loadgen: {' '.join(message.split())}\n")
+    return status
+
+
+def _tolerant_streams() -> None:
+    """A name that the terminal's encoding lacks (LC_ALL=C) is shown with marks instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _silence_stdout() -> None:
+    """The interpreter flushes stdout at its end; give it somewhere to."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""A document as text for a terminal or a file: the verdict first, then what was sent, then the numbers.
+
+Knows documents and rich; must not compute a statistic or read a file. Pure: the same document and width give the same text.
+Law: a number that may not be believed is below a line that says so, and what was estimated or simulated is named as that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from loadgen.document import cells
+from loadgen.options import METRICS
+from loadgen.tables import detail_table, rate, seconds, share, throughput_table, token_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from loadgen.document import Document
+    from loadgen.summary import Accounting, Cell, Standing, Summary
+
+_COLORS = {"valid": "green", "degraded": "yellow", "invalid": "red"}
+# What a log file or a pipe gets: the tables are made to be read at this width.
+PLAIN_WIDTH = 100
+_LABEL_WIDTH = 11
+
+
+def report_console(stream: TextIO) -> Console:
+    """A console on a stream: colours and width of a terminal, or neither. NO_COLOR and COLUMNS are rich's own to honour."""
+    return Console(file=stream) if stream.isatty() else Console(file=stream, width=PLAIN_WIDTH, no_color=True)
+
+
+def print_report(document: Document, console: Console, *, directory: Path | None = None, metrics: Sequence[str] = METRICS) -> None:
+    """Print the whole report."""
+    _print_verdict(document, console)
+    _print_facts(document, console, directory)
+    percents = document.run.percentiles
+    rows = _rows(document)
+    if rows:
+        console.print()
+        console.print(throughput_table(rows, percents))
+        console.print(token_table([summary for _, summary in rows], metrics))
+        chosen = _chosen(document, rows)
+        console.print(Text(f"in detail: {_setting(chosen.max_concurrent, chosen.batch_size)}", style="bold"))
+        console.print(detail_table(chosen, percents, metrics))
+        _print_remarks(document, chosen, console)
+        _print_failures([summary for _, summary in rows], console)
+    _print_server(document, console)
+    _print_best(document, console)
+
+
+def _print_verdict(document: Document, console: Console) -> None:
+    verdict = document.verdict
+    if verdict is None:
+        console.print(Text("UNFINISHED: nothing has been measured yet", style="yellow"))
+        return
+    console.print(Text(verdict.level.upper(), style=f"bold {_COLORS[verdict.level]}"), end="")
+    console.print(Text(": the numbers below may be believed" if not verdict.reasons else f": {len(verdict.reasons)} reasons"))
+    for reason in verdict.reasons:
+        line = f"  {reason.name} ({reason.level}): {_number(reason.number)}, threshold {_number(reason.threshold)}: {reason.advice}"
+        console.print(Text(line, style=_COLORS[reason.level]))
+    if document.ended is None:
+        console.print(Text("  this run has not ended in order: what follows is what its records hold", style="yellow"))
+    elif document.ended.interrupted:
+        console.print(
+            Text(f"  interrupted by signal {document.ended.interrupted}: what follows is what was measured before", style="yellow")
+        )
+
+
+def _print_facts(document: Document, console: Console, directory: Path | None) -> None:
+    run = document.run
+    target = run.target
+    machine = run.environment
+    manner = "streamed" if target.stream else "not streamed"
+    tokens = "; chunks tell their tokens" if target.continuous_usage else "; chunks do not tell their tokens" if target.stream else ""
+    workers = max((one.plan.workers for one in document.plans if one.plan), default=0)
+    facts = [
+        ("run", f"{directory or run.id}{f' ({run.label})' if run.label else ''}, started {run.started}"),
+        ("server", f"{target.base_url}, model {target.model} ({target.kind}), {target.dialect}, {manner}{tokens}"),
+        ("sent", f"{_load(document)}: {run.workload}; {_sampling(run.sampling)}; cache {run.cache}"),
+        ("client", f"{target.transport}, reads stamped at {run.stamping or 'unknown'}; {_count(workers, 'worker process', 'es')}"),
+        ("machine", f"loadgen {machine.loadgen}, {machine.python}, {machine.cores_usable} of {machine.cores} cores, {machine.cpu}"),
+    ]
+    if run.simulator is not None:
+        timing = "calibrated" if run.simulator.get("calibrated") else "uncalibrated: a written estimate, not a measured server"
+        facts.insert(2, ("simulated", f"the server is loadgen's simulator; its timing is {timing}"))
+    if machine.proxies:
+        facts.append(("proxies", ", ".join(f"{name}={value}" for name, value in machine.proxies.items())))
+    if target.retries:
+        facts.append(("retries", f"up to {target.retries} after the first attempt"))
+    facts += [("metadata", f"{key}={value}") for key, value in run.metadata.items()]
+    facts += [("note", note) for note in run.notes]
+    facts += [("plan", f"{one.directory}: {one.absent}") for one in document.plans if one.absent]
+    if document.accounting is not None:
+        facts.append(("account", _account(document.accounting)))
+    for name, text in facts:
+        label = Text(f"{name:{_LABEL_WIDTH}}", style="bold")
+        console.print(Padding(Text.assemble(label, text), (0, 0, 0, 0)))
+
+
+def _account(account: Accounting) -> str:
+    terms = ("ok", "failed", "timed_out", "cancelled", "dropped", "unsent", "in_flight")
+    shown = [f"{count} {term.replace('_', ' ')}" for term in terms if (count := getattr(account, term)) or term == "ok"]
+    return f"{account.scheduled} scheduled = {' + '.join(shown)}{'' if account.closes else ': DOES NOT CLOSE'}"
+
+
+def _rows(document: Document) -> list[tuple[Standing | None, Summary]]:
+    """The settings in the order of the ranking, each with the run whose rate is the median of its runs: percentiles have no mean."""
+    found = cells(document)
+    if document.grid is None:
+        return [(None, cell.runs[-1]) for cell in found]
+    by_setting = {(cell.max_concurrent, cell.batch_size): cell for cell in found}
+    return [(standing, _median_run(by_setting[standing.max_concurrent, standing.batch_size])) for standing in document.grid.results]
+
+
+def _median_run(cell: Cell) -> Summary:
+    believed = [run for run, verdict in zip(cell.runs, cell.verdicts, strict=True) if verdict.level != "invalid"] or cell.runs
+    ordered = sorted(believed, key=lambda run: run.ranked.requests_rps)
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def _chosen(document: Document, rows: Sequence[tuple[Standing | None, Summary]]) -> Summary:
+    """The setting that is shown in detail: the best of a grid, else the first."""
+    best = document.grid.best if document.grid else None
+    return next((summary for standing, summary in rows if best is not None and standing == best), rows[0][1])
+
+
+def _print_remarks(document: Document, summary: Summary, console: Console) -> None:
+    whole = summary.whole
+    remarks = []
+    if any(not p.enough for d in (whole.latency, whole.ttft, whole.tpot) if d for p in d.percentiles.values()):
+        remarks.append("* too few samples to say much about this percentile")
+    if document.grid is not None:
+        remarks.append("req/s: mean over the runs of a setting; all else: its run of median req/s")
+    if summary.steady is None:
+        remarks.append(f"rates are of the whole run: {summary.steady_absent}")
+    else:
+        remarks.append(
+            f"rates are of the steady stretch, {seconds(summary.steady.length_s)} of {seconds(whole.length_s)}; latencies of the whole run"
+        )
+    if document.run.target.stream and not whole.itl_per_token:
+        remarks.append("ITL is between events: the server does not tell how many tokens an event has")
+    if whole.coalesced_share:
+        remarks.append(f"{share(whole.coalesced_share)} of events came in one read with the one before")
+    if summary.tokens.source != "usage" and summary.ok:
+        remarks.append(
+            f"tokens are counted from {summary.tokens.source}: the server sent usage with {summary.tokens.with_usage} of {summary.ok}"
+        )
+    if summary.tokens.cached is not None:
+        remarks.append(f"{summary.tokens.cached} of {summary.tokens.prompt} prompt tokens came from the server's cache")
+    if summary.attempts.count or summary.attempts.reconnects:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in summary.attempts.errors.items())
+        remarks.append(f"{summary.attempts.count} attempts were retried ({kinds or 'none'}); {summary.attempts.reconnects} reconnects")
+    if summary.itl_source == "histogram":
+        remarks.append("ITL is from histograms, within 0.1 %")
+    for remark in [*remarks, *summary.notes]:
+        console.print(Text(f"  {remark}", style="dim"))
+
+
+def _print_failures(summaries: Sequence[Summary], console: Console) -> None:
+    for summary in summaries:
+        for kind, failure in summary.failures.items():
+            statuses = ", ".join(f"HTTP {status}: {count}" for status, count in failure.statuses.items() if status != "0")
+            line = f"{_setting(summary.max_concurrent, summary.batch_size)}: {failure.count} {kind} ({failure.fault}'s)"
+            tail = f"{', ' + statuses if statuses else ''}; median {seconds(failure.latency.median)}; {failure.example}"
+            console.print(Text(f"failed     {line}{tail}", style="red"))
+
+
+def _print_server(document: Document, console: Console) -> None:
+    """The server's own counts beside ours, over all plans that have both."""
+    both = [(one.directory, one.server, one.summary) for one in document.plans if one.server is not None and one.summary is not None]
+    if not both:
+        return
+    if any(server.restarted for _, server, _ in both):
+        console.print(Text("server     restarted during the run: its counters say nothing", style="yellow"))
+        return
+    comparisons = [
+        _compared("requests", ((server.requests_total, summary.ok) for _, server, summary in both)),
+        _compared("prompt tokens", ((server.prompt_tokens, summary.tokens.prompt) for _, server, summary in both)),
+        _compared("generated tokens", ((server.generation_tokens, summary.tokens.completion) for _, server, summary in both)),
+    ]
+    console.print(Text.assemble(Text(f"{'counted':{_LABEL_WIDTH}}", style="bold"), "by the server: ", "; ".join(filter(None, comparisons))))
+    others = [directory for directory, server, _ in both if server.running_before or server.waiting_before]
+    if others:
+        console.print(Text(f"           requests of others ran at the start of {', '.join(others)}", style="yellow"))
+    preemptions = sum(server.preemptions or 0 for _, server, _ in both)
+    if preemptions:
+        console.print(Text(f"           {preemptions} preemptions: the KV cache was full", style="yellow"))
+    queries = sum(server.prefix_queries or 0 for _, server, _ in both)
+    hits = sum(server.prefix_hits or 0 for _, server, _ in both)
+    if queries:
+        console.print(f"           prefix cache: {share(hits / queries)} of {queries} tokens were hits", highlight=False)
+
+
+def _compared(name: str, pairs: Iterable[tuple[int | None, int]]) -> str:
+    """`64 requests (equal)`; "" where the server does not count this. Pairs: its count and ours, for each plan."""
+    theirs = ours = 0
+    for their, our in pairs:
+        if their is None:
+            return ""
+        theirs += their
+        ours += our
+    return f"{theirs} {name} ({'equal' if theirs == ours else f'differs by {theirs - ours:+d}'})"
+
+
+def _print_best(document: Document, console: Console) -> None:
+    grid = document.grid
+    if grid is None:
+        return
+    console.print()
+    if grid.best is None:
+        console.print(Text(f"best: none. {grid.why}", style="red"))
+        return
+    console.print(Text.assemble(Text("best: ", style="bold"), grid.why))
+    console.print()
+    console.print(Text("# for the pipeline's config.yaml\n" + grid.pipeline.rstrip("\n")))
+
+
+def _load(document: Document) -> str:
+    plans = [one.plan for one in document.plans if one.plan is not None and one.plan.purpose == "measure"]
+    if not plans:
+        return "nothing"
+    plan = plans[0]
+    each = " per run of a setting" if document.run.command == "grid" else ""
+    return f"{plan.num_requests} requests{each}" if plan.num_requests else f"requests for {plan.duration_s:g} s{each}"
+
+
+def _sampling(sampling: dict[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sampling.items()) or "the server's own sampling"
+
+
+def _setting(max_concurrent: int, batch_size: int | None) -> str:
+    return f"concurrency {max_concurrent}" + ("" if batch_size is None else f", batch size {batch_size}")
+
+
+def _count(number: int, noun: str, plural: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else plural}"
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if value == int(value) else rate(value) if value >= 1 else f"{value:.3g}"

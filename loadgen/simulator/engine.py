@@ -225,19 +225,17 @@ class Engine:
         return len(scheduled), context
 
     def _schedule_prefills(self, budget: int) -> int:
-        """Next chunks of prompts under way. They take what is free and preempt nobody, unless nothing else could move."""
+        """Next chunks of prompts under way. They take what is free and preempt nobody.
+
+        Only the last admitted prompt can be under way (an earlier one left no tokens for it), and a sequence alone always fits: there is
+        always something to schedule while any sequence runs.
+        """
         taken = 0
         for sequence in self.running:
             remaining = sequence.prompt_tokens + sequence.emitted - sequence.computed
             if sequence.chunk or sequence.state != "running" or (sequence.emitted and remaining == 1):
                 continue
             taken += self._schedule_chunk(sequence, min(remaining, budget - taken, self.kv.free))
-        while self.running and not self._scheduled:
-            self._preempt_newest()
-            if self.running:
-                oldest = self.running[0]
-                remaining = oldest.prompt_tokens + oldest.emitted - oldest.computed
-                taken += self._schedule_chunk(oldest, min(remaining, budget, self.kv.free))
         return taken
 
     def _admit(self, start_ns: int, budget: int) -> tuple[int, int]:

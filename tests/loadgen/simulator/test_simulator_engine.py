@@ -173,6 +173,31 @@ def test_a_full_cache_preempts_the_newest_and_computes_it_again():
     assert older.last_token_ns < newer.last_token_ns
 
 
+def test_the_preempted_is_first_in_the_queue_and_does_not_come_back_in_the_same_step():
+    """What was thrown out is not overtaken by who came later, and the step that threw it out admits nobody."""
+    engine = Engine(SimulatorSettings(kv_cache_tokens=60, max_model_len=50, max_num_batched_tokens=16, prefix_cache=False))
+    older, newer, last = Sequence(20, 30), Sequence(20, 30), Sequence(45, 1)
+    for sequence in (older, newer, last):
+        engine.submit(0, sequence)
+    while not newer.preemptions:
+        engine.advance(engine.next_step_end())
+    assert engine.running == [older]
+    assert list(engine.waiting) == [newer, last]
+    run_dry(engine)
+    assert newer.last_token_ns < last.first_token_ns
+
+
+def test_who_arrives_after_a_steps_end_is_not_in_the_next_step_however_late_the_caller():
+    """The second step began at 10 ms; a sequence that came at 15 ms, before the caller woke at 17, is in the third."""
+    engine = Engine(PLAIN)
+    engine.submit(0, Sequence(2, 5))
+    newcomer = Sequence(2, 1)
+    engine.submit(15 * MS, newcomer)
+    engine.advance(17 * MS)
+    run_dry(engine)
+    assert (newcomer.admitted_ns, newcomer.last_token_ns) == (20 * MS, 30 * MS)
+
+
 def test_a_known_prefix_is_not_computed_again():
     """The second of two prompts with 32 equal tokens pays for the rest only, and the hit is counted in tokens."""
     engine = Engine(SimulatorSettings(step_base_ms=1, prefill_per_token_us=1000, step_per_seq_us=0, step_per_context_token_ns=0))

@@ -14,6 +14,7 @@ import asyncio
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 # How long a thread waits for a transport on another thread's loop to close. It takes milliseconds.
 CLOSE_GRACE_S = 2.0
-
-# After a fork the child's copies of its parent's transports are kept here, unused: closing them would write to shared sockets.
-_inherited: list[object] = []
 
 
 async def _keeper(transport: Transport) -> AsyncGenerator[None, None]:
@@ -44,14 +42,13 @@ class Connections:
     def __init__(self, open_transport: Callable[[], Transport]) -> None:
         self._open = open_transport
         self._kept: dict[asyncio.AbstractEventLoop, tuple[Transport, AsyncGenerator[None, None]]] = {}
-        self._pid = os.getpid()
+        _living.add(self)
 
     def __repr__(self) -> str:
         return f"<Connections loops={len(self._kept)}>"
 
     def transport(self) -> Transport:
         """The transport of the running loop. Must be called on a loop."""
-        self._leave_inherited()
         loop = asyncio.get_running_loop()
         kept = self._kept.get(loop)
         if kept is None:
@@ -80,12 +77,28 @@ class Connections:
 
     def _take(self) -> dict[asyncio.AbstractEventLoop, tuple[Transport, AsyncGenerator[None, None]]]:
         """All of them, out of this object: what the caller drops is closed by its loop's finaliser."""
-        self._leave_inherited()
         kept, self._kept = self._kept, {}
         return kept
 
-    def _leave_inherited(self) -> None:
-        if self._pid != os.getpid():
-            _inherited.append(self._kept)
-            self._kept = {}
-            self._pid = os.getpid()
+    def forget(self) -> None:
+        """In a forked child: these transports are the parent's. What the kernel copied it will free.
+
+        They must never be finalised, not even at the interpreter's end: closing them would write to sockets (TLS) and to an epoll
+        that the parent still uses. A reference that nobody holds keeps them.
+        """
+        import ctypes
+
+        inherited, self._kept = self._kept, {}
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+
+
+_living: WeakSet[Connections] = WeakSet()
+
+
+def _after_fork() -> None:
+    for connections in list(_living):
+        connections.forget()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -36,6 +36,7 @@ class Flight:
         "_limit_idle",
         "_task",
         "_waiter",
+        "_wire",
         "cause",
         "done",
         "end_ns",
@@ -62,6 +63,7 @@ class Flight:
         self._limit_idle = limit_idle
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._wire: asyncio.Transport | None = None
 
     def begin(self) -> bool:
         """The first step of its task. Not before: a task that is cancelled before its first step takes none, and tells nobody."""
@@ -75,8 +77,8 @@ class Flight:
         if self.exchange.outcome is not None or self.cause is not None:
             return
         self.cause = cause
-        if self.handler is not None:
-            self.handler.abort()  # a close would first send what is left of the body
+        if self._wire is not None:
+            self._wire.abort()  # a close would first send what is left of the body
         if self._task is not None:
             self._task.cancel()
 
@@ -87,7 +89,13 @@ class Flight:
         if isinstance(protocol, StampedHandler):
             protocol.flight, protocol.payload = self, None
         protocol.used = True
+        self._wire = protocol.transport
         self.exchange.sent_ns = perf_counter_ns()
+
+    def leave(self) -> None:
+        """After the end: an answer may come before all of its request is sent (413); the rest is not wanted any more."""
+        if self._wire is not None and self._wire.get_write_buffer_size():
+            self._wire.abort()
 
     def head(self, now_ns: int, status: int, headers: Mapping[str, str]) -> None:
         self.exchange.head(now_ns, status, headers)

@@ -142,6 +142,7 @@ class AiohttpTransport:
         finally:
             # Also when something passes that FAILURES does not hold (the loop then logs it): a `done` that never comes holds a slot forever.
             watch.stop()
+            flight.leave()
             self._flights.discard(flight)
             self._settle(flight, flight.cause or error)
 
@@ -166,7 +167,6 @@ class AiohttpTransport:
             if self._fresh is None:
                 self._fresh = self._open_session(reuse=False)
             flight.exchange.reconnects += 1
-            flight.handler = None
             watch.reconnect()
             await self._carry(flight, self._fresh)
 

@@ -32,12 +32,6 @@ GZIP = "content-type: application/json\ncontent-encoding: gzip"
 GZIP_STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-@pytest.fixture(params=CARRIERS, ids=lambda carrier: "-".join(carrier))
-def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Carrier:
-    request.param.prepare(monkeypatch)
-    return request.param
-
-
 def choices_of(name: str) -> int:
     return 2 if "n2" in name or "2prompts" in name else 1
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import msgspec
 
@@ -20,6 +20,7 @@ from clients.images import data_uri, image_message
 from clients.lanes import Lanes
 from clients.loop import private_loop
 from clients.messages import Sampling, checked_text, invalid_item
+from clients.registry import ModelRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -56,6 +57,15 @@ class VLMClient(LLMClient):
         if self.settings.dialect != "chat":
             raise UsageError(f"endpoint: got {self.settings.dialect!r}, which takes no images; a VLMClient takes chat")
         self._adopt(msgspec.structs.replace(self.settings, max_pixels=max_pixels))
+
+    @classmethod
+    def from_profile(cls, name: str, registry: ModelRegistry | None = None, **options: Any) -> Self:
+        """See `LLMClient.from_profile`; the profile's max_pixels too. Raises UsageError for a model of kind llm."""
+        known = registry or ModelRegistry()
+        profile = known.get(name)
+        if profile.kind != "vlm":
+            raise UsageError(f"model: {name} is of kind {profile.kind}, a VLMClient takes one of kind vlm")
+        return super().from_profile(name, known, **{"max_pixels": profile.max_pixels, **options})
 
     def generate_with_image(self, text: str, image: Images, **sampling: Any) -> Completion:
         """The answer to a text about one image or several. Raises the typed RequestError."""

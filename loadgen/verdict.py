@@ -62,9 +62,8 @@ def _workers_lost(summary: Summary, _: Sequence[float]) -> Reason | None:
 
 
 def _errors(summary: Summary, _: Sequence[float]) -> Reason | None:
-    if summary.success_rate is None:
-        return None
-    share = 1 - summary.success_rate
+    judged = summary.requests - summary.accounting.cancelled  # what we cancelled says nothing of the server
+    share = (judged - summary.ok) / judged if judged else 0.0  # of counts: 1 - 0.99 is above 0.01
     if share <= ERRORS_DEGRADED:
         return None
     level: Level = "invalid" if share > ERRORS_INVALID else "degraded"

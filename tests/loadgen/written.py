@@ -62,6 +62,7 @@ def summarise(directory, rows, *, parts=1, max_concurrent=1, **facts):
     from loadgen.recorded import read_records  # numpy: the subprocesses of test_records start without
     from loadgen.reducer import reduce
 
+    directory.mkdir(exist_ok=True)
     shares, paths = [], []
     for part in range(parts):
         mine = rows[part::parts]

@@ -111,6 +111,14 @@ def test_an_answer_that_is_not_streamed_has_the_shape_that_vllm_sends(llm, path,
     assert json.loads(data)["usage"]["completion_tokens"] == 8
 
 
+def test_continuous_usage_needs_include_usage(llm):
+    """vLLM sends usage in no event when only continuous_usage_stats is asked for."""
+    with Wire(llm.port) as wire:
+        body = {"messages": MESSAGES, "max_tokens": 3, "stream": True, "stream_options": {"continuous_usage_stats": True}}
+        _, _, data = wire.ask("POST", CHAT, body)
+    assert b'"usage"' not in data
+
+
 def test_models_are_listed_as_vllm_lists_them(llm):
     """The permissions, which nobody reads, are left empty."""
     with Wire(llm.port) as wire:

@@ -78,13 +78,13 @@ def default_warmups(arguments: Arguments, order: Order, largest: int) -> int:
 
 def deliver(document: Document, arguments: Arguments, directory: Path) -> int:
     """Show the document as the options say, and give the command's exit status."""
-    from loadgen.report import print_report, report_console
+    from loadgen.report import write_report
 
     if arguments["json"]:
         sys.stdout.write(encode(document).decode())
         sys.stdout.flush()
-    console = report_console(sys.stderr if arguments["json"] else sys.stdout)
-    print_report(document, console, directory=directory, metrics=arguments["percentile_metrics"])
+    stream = sys.stderr if arguments["json"] else sys.stdout
+    write_report(document, stream, directory=directory, metrics=arguments["percentile_metrics"])
     return exit_status(document, fail_on_degraded=arguments["fail_on_degraded"])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h|)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)")
 # 10 years: a typing error, not a plan; and sums of nanoseconds stay far inside 64 bits.
 _LONGEST_S = 10 * 365 * 86400.0
 
@@ -34,7 +34,7 @@ def whole(least: int = 0, most: int | None = None) -> Reader:
     takes = f"a whole number of {least} or more" if most is None else f"a whole number from {least} to {most}"
 
     def read(text: str) -> int:
-        if not re.fullmatch(r"[+-]?\d+(_\d+)*", text):
+        if not re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)*", text):
             raise ValueError(text)
         number = int(text)
         if number < least or (most is not None and number > most):

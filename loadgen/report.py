@@ -6,10 +6,11 @@ Law: a number that may not be believed is below a line that says so, and what wa
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
-from rich.padding import Padding
+from rich.table import Column, Table
 from rich.text import Text
 
 from loadgen.document import cells
@@ -29,9 +30,15 @@ PLAIN_WIDTH = 100
 _LABEL_WIDTH = 11
 
 
-def report_console(stream: TextIO) -> Console:
-    """A console on a stream: colours and width of a terminal, or neither. NO_COLOR and COLUMNS are rich's own to honour."""
-    return Console(file=stream) if stream.isatty() else Console(file=stream, width=PLAIN_WIDTH, no_color=True)
+def write_report(document: Document, stream: TextIO, *, directory: Path | None = None, metrics: Sequence[str] = METRICS) -> None:
+    """The report on a stream: with the colours and width of a terminal, else plain. NO_COLOR is rich's to honour."""
+    if stream.isatty():
+        print_report(document, Console(file=stream), directory=directory, metrics=metrics)
+        return
+    text = io.StringIO()
+    print_report(document, Console(file=text, width=PLAIN_WIDTH, no_color=True), directory=directory, metrics=metrics)
+    stream.write("".join(line.rstrip() + "\n" for line in text.getvalue().splitlines()))
+    stream.flush()
 
 
 def print_report(document: Document, console: Console, *, directory: Path | None = None, metrics: Sequence[str] = METRICS) -> None:
@@ -98,8 +105,14 @@ def _print_facts(document: Document, console: Console, directory: Path | None) -
     if document.accounting is not None:
         facts.append(("account", _account(document.accounting)))
     for name, text in facts:
-        label = Text(f"{name:{_LABEL_WIDTH}}", style="bold")
-        console.print(Padding(Text.assemble(label, text), (0, 0, 0, 0)))
+        _print_fact(console, name, text)
+
+
+def _print_fact(console: Console, name: str, text: str, style: str = "") -> None:
+    """A label and its text; what does not fit goes on below the text."""
+    line = Table.grid(Column(width=_LABEL_WIDTH, style="bold"), Column(style=style))
+    line.add_row(Text(name), Text(text))
+    console.print(line)
 
 
 def _account(account: Accounting) -> str:
@@ -166,8 +179,8 @@ def _print_failures(summaries: Sequence[Summary], console: Console) -> None:
         for kind, failure in summary.failures.items():
             statuses = ", ".join(f"HTTP {status}: {count}" for status, count in failure.statuses.items() if status != "0")
             line = f"{_setting(summary.max_concurrent, summary.batch_size)}: {failure.count} {kind} ({failure.fault}'s)"
-            tail = f"{', ' + statuses if statuses else ''}; median {seconds(failure.latency.median)}; {failure.example}"
-            console.print(Text(f"failed     {line}{tail}", style="red"))
+            rest = f"{', ' + statuses if statuses else ''}; median {seconds(failure.latency.median)}; {failure.example}"
+            _print_fact(console, "failed", line + rest, style="red")
 
 
 def _print_server(document: Document, console: Console) -> None:
@@ -176,24 +189,24 @@ def _print_server(document: Document, console: Console) -> None:
     if not both:
         return
     if any(server.restarted for _, server, _ in both):
-        console.print(Text("server     restarted during the run: its counters say nothing", style="yellow"))
+        _print_fact(console, "counted", "the server was restarted during the run: its counters say nothing", style="yellow")
         return
     comparisons = [
         _compared("requests", ((server.requests_total, summary.ok) for _, server, summary in both)),
         _compared("prompt tokens", ((server.prompt_tokens, summary.tokens.prompt) for _, server, summary in both)),
         _compared("generated tokens", ((server.generation_tokens, summary.tokens.completion) for _, server, summary in both)),
     ]
-    console.print(Text.assemble(Text(f"{'counted':{_LABEL_WIDTH}}", style="bold"), "by the server: ", "; ".join(filter(None, comparisons))))
+    _print_fact(console, "counted", "by the server: " + "; ".join(filter(None, comparisons)))
     others = [directory for directory, server, _ in both if server.running_before or server.waiting_before]
     if others:
-        console.print(Text(f"           requests of others ran at the start of {', '.join(others)}", style="yellow"))
+        _print_fact(console, "", f"requests of others ran at the start of {', '.join(others)}", style="yellow")
     preemptions = sum(server.preemptions or 0 for _, server, _ in both)
     if preemptions:
-        console.print(Text(f"           {preemptions} preemptions: the KV cache was full", style="yellow"))
+        _print_fact(console, "", f"{preemptions} preemptions: the KV cache was full", style="yellow")
     queries = sum(server.prefix_queries or 0 for _, server, _ in both)
     hits = sum(server.prefix_hits or 0 for _, server, _ in both)
     if queries:
-        console.print(f"           prefix cache: {share(hits / queries)} of {queries} tokens were hits", highlight=False)
+        _print_fact(console, "", f"prefix cache: {share(hits / queries)} of {queries} tokens were hits")
 
 
 def _compared(name: str, pairs: Iterable[tuple[int | None, int]]) -> str:

@@ -103,13 +103,13 @@ def token_table(rows: Sequence[Summary], metrics: Sequence[str]) -> Table:
 
 
 def detail_table(summary: Summary, percents: Sequence[float], metrics: Sequence[str]) -> Table:
-    """Every distribution of one run, with the 95 % interval of its highest percentile."""
+    """Every distribution of one run; `p99 between`: the 95 % confidence interval of its highest percentile."""
     highest = max(percents)
     table = _table("")
     table.add_column("metric", no_wrap=True)
-    for name in ("n", "mean", "std", *map(percentile_key, percents), "max"):
+    for name in ("n", "mean", *map(percentile_key, percents), "max"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column(f"{percentile_key(highest)} 95% int.", justify="right", no_wrap=True)
+    table.add_column(f"{percentile_key(highest)} between", justify="right", no_wrap=True)
     for name, distribution in _distributions(summary, metrics):
         if distribution is None:
             continue
@@ -117,7 +117,6 @@ def detail_table(summary: Summary, percents: Sequence[float], metrics: Sequence[
             name,
             str(distribution.count),
             seconds(distribution.mean),
-            seconds(distribution.std),
             *(_percentile(distribution, percent) for percent in percents),
             seconds(distribution.max),
             _interval(distribution.percentiles.get(percentile_key(highest))),
@@ -144,7 +143,7 @@ def _distributions(summary: Summary, metrics: Sequence[str]) -> list[tuple[str, 
 
 
 def _table(title: str) -> Table:
-    return Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    return Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
 
 
 def _percentile(distribution: Distribution | None, percent: float) -> str:

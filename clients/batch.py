@@ -49,12 +49,15 @@ class Batch:
         return f"<Batch left={self._left} in_flight={len(self._flights)}>"
 
     async def run(self) -> list[Completion]:
-        """One completion for each item, in order. Cancelled: cancels what is in flight, waits for its end, and passes that on."""
+        """One completion for each item, in order. Cancelled: cancels what is in flight, waits for its end, and passes that on.
+
+        Raises RuntimeError when the transport is closed meanwhile.
+        """
         self._take(self._lanes.begin(time.perf_counter_ns()))
         if self._left:
             try:
                 await self._finished
-            except asyncio.CancelledError:
+            except BaseException:  # cancelled, or broken by a defect or a closed client
                 await self._cancel()
                 raise
         return [result for result in self._results if result is not None]
@@ -86,6 +89,9 @@ class Batch:
         except RequestError as error:
             self._loop.call_soon(self._refused, turn, error)
             return
+        except Exception as defect:  # the caller's function: what it raises must end the batch, not hang it
+            self._break(defect)
+            return
         if isinstance(prepared, Request):
             self._send(turn, prepared)
         else:
@@ -101,12 +107,19 @@ class Batch:
             self._send(turn, future.result())
         elif isinstance(error, RequestError):
             self._refused(turn, error)
-        elif not self._finished.done():
-            self._finished.set_exception(error)
+        else:
+            self._break(error)
 
     def _send(self, turn: Turn, request: Request) -> None:
         exchange = Exchange(request, turn.due_ns)
-        self._flights[turn.index] = self._transport.start(request, exchange, partial(self._ended, turn))
+        try:
+            self._flights[turn.index] = self._transport.start(request, exchange, partial(self._ended, turn))
+        except RuntimeError as closed:
+            self._break(closed)
+
+    def _break(self, error: BaseException) -> None:
+        if not self._finished.done():
+            self._finished.set_exception(error)
 
     def _refused(self, turn: Turn, error: RequestError) -> None:
         """The item cannot be sent: it ends here, its neighbours go on."""

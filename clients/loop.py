@@ -114,7 +114,11 @@ def private_loop() -> PrivateLoop:
 
 
 def _after_fork() -> None:
-    """The child has a copy of the loop but not its thread, and perhaps a lock that nobody will release: it starts anew."""
+    """The child has a copy of the loop but not its thread, and perhaps a lock that nobody will release: it starts anew.
+
+    A child that uses no client should end by os._exit, as multiprocessing's do: at a plain exit libuv joins the threads of its pool,
+    which the child does not have, and crashes (uv__threadpool_cleanup, seen with uvloop 0.23).
+    """
     global _lock, _private  # noqa: PLW0603 - see private_loop
     _lock = threading.Lock()
     _private = None  # the parent's stays alive in atexit's list: finalising it here would touch the parent's descriptors

@@ -116,6 +116,7 @@ class Retrying:
         """Ends the waits (their requests are cancelled), then the transport under it."""
         for attempts in list(self.waiting):
             attempts.cancel()
+        await asyncio.sleep(0)  # their `done` is due on the loop
         await self.transport.close()
 
     def known_good(self, exchange: Exchange) -> bool:

@@ -68,7 +68,11 @@ class AsyncStream:
         if self._inbox is None:
             self._inbox = _Inbox()
             self._loop = asyncio.get_running_loop()
-            self._flight = await self._start(self._inbox.put)
+            try:
+                self._flight = await self._start(self._inbox.put)
+            except BaseException:
+                self._closed = True  # nothing will arrive
+                raise
         inbox = self._inbox
         while not inbox.pieces and inbox.completion is None:
             inbox.arrived.clear()

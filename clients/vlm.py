@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from clients.completion import Completion
     from clients.exchange import Request
     from clients.images import ImageSource
+    from clients.secret import Secret
 
     Images: TypeAlias = ImageSource | Sequence[ImageSource]
     ImagePrompt: TypeAlias = tuple[str, Images]
@@ -45,7 +46,7 @@ class VLMClient(LLMClient):
     def __init__(
         self,
         base_url: str | None = None,
-        api_key: Any = None,
+        api_key: str | Secret | None = None,
         model_name: str | None = None,
         *,
         max_pixels: int | None = None,

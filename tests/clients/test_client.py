@@ -262,6 +262,39 @@ def test_cancelling_a_batch_cancels_what_is_in_flight(sim, client) -> None:
     asyncio.run(go())
 
 
+def test_closing_the_client_under_a_batch_ends_it(client) -> None:
+    """With an error, not with a hang."""
+
+    async def go() -> None:
+        task = asyncio.create_task(client.generate_batch_async(["a"] * 100, 4, max_tokens=20_000))
+        stream = client.stream_async("Hello", max_tokens=20_000)
+        await stream.__anext__()
+        await client.aclose()
+        with pytest.raises(RuntimeError):
+            await asyncio.wait_for(task, 10)
+        with pytest.raises(RequestError):
+            async for _ in stream:
+                pass
+
+    asyncio.run(go())
+
+
+def test_a_defect_in_the_making_of_a_request_ends_the_batch(monkeypatch) -> None:
+    """It is raised to who called, and what is in flight is let go."""
+    with scripted(monkeypatch, hangs) as (client, opened):
+        real = client._dialect.encode
+
+        def encode(self, model, prompt, sampling, *, stream, continuous_usage=False) -> bytes:
+            if prompt == "bad":
+                raise ZeroDivisionError
+            return real(model, prompt, sampling, stream=stream)
+
+        monkeypatch.setattr(type(client._dialect), "encode", encode)
+        with pytest.raises(ZeroDivisionError):
+            client.generate_batch(["a", "b", "bad", "c"])
+        assert not opened[0].in_flight
+
+
 def test_ctrl_c_in_a_sync_batch_cancels_it_and_is_raised(sim, client) -> None:
     """As in any other blocking call."""
     sim.wait_idle()
@@ -394,6 +427,20 @@ def test_a_stream_refused_before_its_first_piece_is_retried(monkeypatch) -> None
         assert [str(piece) for piece in client.stream("x")] == ["a", " b"]
 
 
+def test_a_stream_of_a_bad_prompt_raises_and_stays_ended(client) -> None:
+    """Sync at the call, async at the first piece; asked again, there is nothing."""
+    with pytest.raises(RequestError, match="blank"):
+        client.stream(" ")
+
+    async def go() -> None:
+        stream = client.stream_async(" ")
+        with pytest.raises(RequestError, match="blank"):
+            await stream.__anext__()
+        assert [piece async for piece in stream] == []
+
+    asyncio.run(go())
+
+
 def test_a_stream_has_no_completion_before_its_end(client) -> None:
     """Asking for it is a misuse, said so."""
     with client.stream("Hello", max_tokens=20_000) as stream, pytest.raises(UsageError, match="has not ended"):
@@ -498,21 +545,24 @@ async def inside():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
-@pytest.mark.parametrize("used", [True, False])
-def test_a_client_works_after_a_fork(sim, used) -> None:
-    """The child starts its own loop and connections, if it uses any; the parent's go on, and the child's end says nothing."""
+@pytest.mark.parametrize(
+    "child",
+    [
+        "assert client.generate('child').ok; client.close(); raise SystemExit(7)",
+        "del client; gc.collect(); os._exit(7)",  # drops it unused, and ends as multiprocessing's children do
+    ],
+)
+def test_a_client_works_after_a_fork(sim, child) -> None:
+    """The child starts its own loop and connections, if it uses any; the parent's go on, and nothing is said at the end of either."""
     script = f"""
-import os, warnings
+import gc, os, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: forking with threads; that is what is tested
 from clients import LLMClient
 client = LLMClient({sim.base_url!r}, model_name="gpt-oss-20b", max_tokens=2)
 assert client.generate("parent").ok
 child = os.fork()
 if child == 0:
-    if {used}:
-        assert client.generate("child").ok
-        client.close()
-    raise SystemExit(7)
+    {child}
 _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 7, status
 again = client.generate("parent again")

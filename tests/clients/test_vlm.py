@@ -211,7 +211,7 @@ def test_a_slot_that_frees_finds_its_item_encoded_in_every_order(scripted, page)
         completions = client.generate_batch_with_images([(f"item {i}", page) for i in range(40)], 6, 4)
     assert all(c.ok for c in completions)
     assert sorted(parts(r)[1]["text"] for r in opened[0].sent) == sorted(f"item {i}" for i in range(40))
-    assert opened[0].peak == 6
+    assert opened[0].peak <= 6
 
 
 def test_four_are_in_flight_by_default(sim, client, page) -> None:

@@ -47,6 +47,7 @@ class Flight:
         "read_ns",
         "request",
         "reused",
+        "uploading",
     )
 
     def __init__(self, request: Request, exchange: Exchange, done: Done, limit_idle: Callable[[float], None]) -> None:
@@ -56,6 +57,7 @@ class Flight:
         self.cause: RequestError | None = None  # why we end it: the caller's cancel, or a deadline
         self.handler: ResponseHandler | None = None
         self.reused = False
+        self.uploading = False
         self.read_ns = 0
         self.end_ns = 0
         self.ended = False
@@ -89,12 +91,13 @@ class Flight:
         if isinstance(protocol, StampedHandler):
             protocol.flight, protocol.payload = self, None
         protocol.used = True
+        self.uploading = True
         self._wire = protocol.transport
         self.exchange.sent_ns = perf_counter_ns()
 
     def leave(self) -> None:
-        """After the end: an answer may come before all of its request is sent (413); the rest is not wanted any more."""
-        if self._wire is not None and self._wire.get_write_buffer_size():
+        """After the end. An answer may come before all of its request is sent (413), and closing would first send the rest."""
+        if self._wire is not None and (self.uploading or self._wire.is_closing()):
             self._wire.abort()
 
     def head(self, now_ns: int, status: int, headers: Mapping[str, str]) -> None:

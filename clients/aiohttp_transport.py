@@ -53,6 +53,7 @@ class _Body(aiohttp.Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         self._flight.hand_over(cast("StreamWriter", writer).protocol)
         await writer.write(self._value)
+        self._flight.uploading = False
 
 
 class AiohttpTransport:
@@ -71,8 +72,10 @@ class AiohttpTransport:
         self.stamping: Literal["arrival", "wake"] = "arrival"
         self._endpoint = endpoint
         self._proxy = _proxy_for(endpoint) if trust_env else None
-        self._where = self._proxy.authority if self._proxy is not None else urlsplit(endpoint.base_url).netloc
+        self._where = f"{self._proxy.host}:{self._proxy.port}" if self._proxy is not None else urlsplit(endpoint.base_url).netloc
         self._ssl = _ssl_for(endpoint)
+        # Compression costs the client more than the network saves, and merges events; a gateway that compresses all the same is read.
+        self._headers = CIMultiDict({"User-Agent": "loadgen", "Accept-Encoding": "identity", **endpoint.request_headers()})
         self._urls: dict[str, URL] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._flights: set[Flight] = set()
@@ -94,8 +97,7 @@ class AiohttpTransport:
             self.stamping = "wake"
         return aiohttp.ClientSession(
             connector=connector,
-            # Compression costs the client more than the network saves, and merges events; a gateway that compresses all the same is read.
-            headers={"User-Agent": "loadgen", "Accept-Encoding": "identity", **self._endpoint.request_headers()},
+            # No headers here: aiohttp gives a session's headers to the proxy too, the key as Proxy-Authorization.
             timeout=aiohttp.ClientTimeout(total=None),  # ours are in Watch: aiohttp's total of 5 minutes ends long streams
             trust_env=False,  # the proxy is known; aiohttp would look it up in a thread for every request
             read_bufsize=READ_BUFFER,
@@ -176,9 +178,11 @@ class AiohttpTransport:
         url = self._urls.get(path)
         if url is None:
             url = self._urls[path] = URL(self._endpoint.url(path))
-        response = await session.request(
-            request.method, url, data=_Body(flight), headers=request.headers or None, proxy=self._proxy, allow_redirects=False
-        )
+        headers = self._headers
+        if request.headers:
+            headers = headers.copy()
+            headers.update(request.headers)
+        response = await session.request(request.method, url, data=_Body(flight), headers=headers, proxy=self._proxy, allow_redirects=False)
         try:
             if self.stamping == "arrival":
                 await flight.wait_ended()

@@ -132,8 +132,8 @@ class _Connection(asyncio.Protocol):
             elif isinstance(step, float | int):
                 await asyncio.sleep(step)
             elif isinstance(step, Tunnel):
-                self.transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 self._peer, _ = await asyncio.get_running_loop().create_connection(lambda: _Far(self.transport), "127.0.0.1", step.port)
+                self.transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 return
             elif step is STALL:
                 await asyncio.Event().wait()

@@ -116,13 +116,13 @@ class VLMClient(LLMClient):
         settings = self.settings
 
         def encode(index: int) -> Request:
-            message = _image_prompt(items[index], settings.max_pixels)
+            message = image_prompt(items[index], settings.max_pixels)
             return encoded(DIALECTS["chat"], model, [message], options, stream=settings.streaming)
 
         return await self._run(lanes, _Ahead(encode, len(items), ahead), len(items), progress=progress)
 
 
-def _image_prompt(item: object, max_pixels: int | None) -> dict[str, Any]:
+def image_prompt(item: object, max_pixels: int | None) -> dict[str, Any]:
     """The message of one item. Blocks; raises the item's error."""
     if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[0], str):
         raise invalid_item(f"prompt is {type(item).__name__}: it takes a pair of text and image, or text and a list of images")

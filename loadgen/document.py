@@ -142,9 +142,13 @@ class Document(msgspec.Struct, kw_only=True, frozen=True):
     plans: list[PlanReport] = []
 
     @property
-    def measured(self) -> list[PlanReport]:
-        """The plans that count, with a summary: warm-ups are none of them."""
-        return [one for one in self.plans if one.summary is not None and one.plan is not None and one.plan.purpose == "measure"]
+    def measured(self) -> list[tuple[Summary, Verdict]]:
+        """The plans that count, as far as there is something of them: warm-ups are none of them."""
+        return [
+            (one.summary, one.verdict)
+            for one in self.plans
+            if one.plan is not None and one.plan.purpose == "measure" and one.summary is not None and one.verdict is not None
+        ]
 
 
 def write_opening(directory: RunDirectory, opening: Opening) -> None:
@@ -214,7 +218,7 @@ def encode(document: Document) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def facts(plan: Plan, opening: Opening) -> PlanFacts:
+def facts(plan: Plan, percentiles: tuple[float, ...] = STANDARD_PERCENTILES) -> PlanFacts:
     """What the reducer must know of a plan."""
     shares = [plan.share(worker) for worker in range(plan.workers)]
     return PlanFacts(
@@ -225,8 +229,7 @@ def facts(plan: Plan, opening: Opening) -> PlanFacts:
         count=plan.num_requests,
         duration_s=plan.duration_s,
         batch_size=plan.batch_size,
-        percentiles=opening.percentiles,
-        stream=opening.target.stream,
+        percentiles=percentiles,
     )
 
 
@@ -244,7 +247,7 @@ def _plan_report(place: Path, opening: Opening) -> PlanReport:
     from loadgen.reducer import reduce
     from loadgen.verdict import judge
 
-    summary = reduce(read_records(paths), facts(plan, opening))
+    summary = reduce(read_records(paths), facts(plan, opening.percentiles))
     return PlanReport(
         directory=place.name, plan=plan, summary=summary, verdict=judge(summary, opening.asked_percentiles), server=_server_delta(place)
     )
@@ -257,25 +260,8 @@ def _server_delta(place: Path) -> ServerDelta | None:
         return None
 
 
-def cells(document: Document) -> list[Cell]:
-    """The measured plans by setting, in the order in which settings were first run."""
-    runs: dict[tuple[int, int | None], list[PlanReport]] = {}
-    for one in document.measured:
-        assert one.plan is not None
-        runs.setdefault((one.plan.max_concurrent, one.plan.batch_size), []).append(one)
-    return [
-        Cell(
-            max_concurrent=concurrency,
-            batch_size=batch_size,
-            runs=[one.summary for one in of if one.summary is not None],
-            verdicts=[one.verdict for one in of if one.verdict is not None],
-        )
-        for (concurrency, batch_size), of in runs.items()
-    ]
-
-
 def _grid(document: Document) -> GridReport | None:
-    found = cells(document)
+    found = Cell.gathered(document.measured)
     if not found:
         return None
     from loadgen.pipeline_config import pipeline_yaml
@@ -289,7 +275,7 @@ def _grid(document: Document) -> GridReport | None:
 
 def _verdict(document: Document) -> Verdict:
     """Of a bench, its measured plan's; of a grid, of its cells together: each counts with the worst of its runs that can be believed."""
-    found = cells(document)
+    found = Cell.gathered(document.measured)
     if not found:
         advice = "no plan was measured to any end: see log.txt, and run it again"
         return Verdict(level="invalid", reasons=[Reason(name="nothing-measured", level="invalid", number=0, threshold=1, advice=advice)])

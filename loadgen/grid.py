@@ -15,25 +15,13 @@ from loadgen.ranking import contenders
 from loadgen.summary import Cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from loadgen.bench import Load
     from loadgen.campaign import Performed
     from loadgen.plan import Plan
 
 Setting = tuple[int, int | None]  # max_concurrent, batch_size
-
-
-def cells(history: Iterable[Performed]) -> list[Cell]:
-    """The measured plans of a grid, put together by setting, in the order in which settings were first run."""
-    runs: dict[Setting, list[Performed]] = {}
-    for one in history:
-        if one.plan.purpose == "measure":
-            runs.setdefault((one.plan.max_concurrent, one.plan.batch_size), []).append(one)
-    return [
-        Cell(max_concurrent=concurrency, batch_size=batch, runs=[r.summary for r in of], verdicts=[r.verdict for r in of])
-        for (concurrency, batch), of in runs.items()
-    ]
 
 
 class Grid:
@@ -82,5 +70,5 @@ class Grid:
 
     def _contenders(self, history: Sequence[Performed]) -> list[tuple[Setting, int]]:
         """The settings that may still win and have not had their repeats, with the runs they had."""
-        found = cells(history)
+        found = Cell.gathered((one.summary, one.verdict) for one in history if one.plan.purpose == "measure")
         return [((found[i].max_concurrent, found[i].batch_size), len(found[i].runs)) for i in contenders(found, runs=self.repeats)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,8 +22,9 @@ from loadgen.session import Session, usable_cores, workers_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from loadgen.campaign import Campaign
+    from loadgen.campaign import Campaign, Listener
     from loadgen.command_line import Arguments
     from loadgen.document import Document
     from loadgen.order import Order
@@ -36,22 +36,20 @@ _INTERRUPTED = 128
 _INVALID = 3
 
 
-def measure(arguments: Arguments, order: Order, *, largest: int, campaign_of: Callable[[Load], Campaign]) -> Document:
-    """Perform a campaign against the order's server. largest: the most requests in flight of any plan.
+def measure(order: Order, *, largest: int, campaign_of: Callable[[Load], Campaign], option: str, listener: Listener) -> Document:
+    """Perform a campaign against the order's server. largest: the most requests in flight of any plan; option: what asked for them.
 
     Raises UsageError and ServerUnusableError before any load.
     """
-    allow_files(largest, "--concurrencies" if arguments.command == "grid" else "--max-concurrent")
-    notes = [*order.notes, *_process_notes(arguments["processes"])]
+    allow_files(largest, option)
+    notes = [*order.notes, *_process_notes(order.processes)]
     with contextlib.ExitStack() as stack:
         target = stack.enter_context(_simulated(order)) if order.simulator else order.target
         found = preflight(target, order.key, order.sampling)
-        directory = RunDirectory.create(Path(arguments["results_dir"]), arguments.command, arguments["model"] or target.model)
+        directory = RunDirectory.create(order.results_dir, order.command, target.profile or target.model)
         stack.callback(directory.close)
-        load = _load(arguments, order, largest, directory)
-        campaign = campaign_of(load)
-        opening = _opening(arguments, order, found, directory, notes)
-        listener = stack.enter_context(progress(sys.stderr))
+        campaign = campaign_of(_load(order, largest, directory))
+        opening = _opening(order, found, directory, notes)
         for note in opening.notes:
             listener.note(note)
         session = stack.enter_context(
@@ -62,22 +60,36 @@ def measure(arguments: Arguments, order: Order, *, largest: int, campaign_of: Ca
                 key=order.key,
                 prompts=order.content.items,
                 sampling=order.sampling,
-                cache=arguments["cache"],
+                cache=order.cache,
                 listener=listener,
             )
         )
         return session.conduct(campaign)
 
 
-def default_warmups(arguments: Arguments, order: Order, largest: int) -> int:
+def default_warmups(order: Order, largest: int) -> int:
     """Twice the slots, as validity.md asks before numbers count; never more than a cell has requests."""
-    if arguments["num_warmups"] is not None:
-        return int(arguments["num_warmups"])
+    if order.num_warmups is not None:
+        return order.num_warmups
     return min(2 * largest, order.num_requests or 2 * largest)
 
 
+def command(
+    arguments: Arguments, order: Order, *, largest: int, campaign_of: Callable[[Load], Campaign], option: str
+) -> tuple[int, Document]:
+    """A measuring command from its order to its end: the live view, the report, the exit status (with the document).
+
+    130 or 143 when a signal ended it, else as `deliver`.
+    """
+    with progress(sys.stderr) as listener:
+        document = measure(order, largest=largest, campaign_of=campaign_of, option=option, listener=listener)
+    status = deliver(document, arguments, order.results_dir / document.run.id)
+    interrupted = document.ended.interrupted if document.ended else None
+    return (_INTERRUPTED + interrupted if interrupted else status), document
+
+
 def deliver(document: Document, arguments: Arguments, directory: Path) -> int:
-    """Show the document as the options say, and give the command's exit status."""
+    """Show the document as the options say; 3 when its numbers may not be believed, else 0."""
     from loadgen.report import write_report
 
     if arguments["json"]:
@@ -85,15 +97,8 @@ def deliver(document: Document, arguments: Arguments, directory: Path) -> int:
         sys.stdout.flush()
     stream = sys.stderr if arguments["json"] else sys.stdout
     write_report(document, stream, directory=directory, metrics=arguments["percentile_metrics"])
-    return exit_status(document, fail_on_degraded=arguments["fail_on_degraded"])
-
-
-def exit_status(document: Document, *, fail_on_degraded: bool) -> int:
-    """130 or 143 when a signal ended it, 3 when its numbers may not be believed, else 0."""
-    if document.ended is not None and document.ended.interrupted:
-        return _INTERRUPTED + document.ended.interrupted
     level = document.verdict.level if document.verdict else "invalid"
-    return _INVALID if level == "invalid" or (level == "degraded" and fail_on_degraded) else 0
+    return _INVALID if level == "invalid" or (level == "degraded" and arguments["fail_on_degraded"]) else 0
 
 
 @contextlib.contextmanager
@@ -112,35 +117,35 @@ def _simulated(order: Order) -> Iterator[Target]:
         simulator.stop()
 
 
-def _load(arguments: Arguments, order: Order, largest: int, directory: RunDirectory) -> Load:
+def _load(order: Order, largest: int, directory: RunDirectory) -> Load:
     return Load(
-        processes=arguments["processes"] or workers_for(largest, usable_cores()),
+        processes=order.processes or workers_for(largest, usable_cores()),
         num_requests=order.num_requests,
         duration_s=order.duration_s,
-        delay_between_batches_s=arguments["delay_between_batches"],
-        num_warmups=default_warmups(arguments, order, largest),
-        seed=arguments["seed"],
+        delay_between_batches_s=order.delay_between_batches_s,
+        num_warmups=default_warmups(order, largest),
+        seed=order.seed,
         salt=zlib.crc32(directory.id.encode()),
-        cache=arguments["cache"],
+        cache=order.cache,
     )
 
 
-def _opening(arguments: Arguments, order: Order, found: Found, directory: RunDirectory, notes: list[str]) -> Opening:
+def _opening(order: Order, found: Found, directory: RunDirectory, notes: list[str]) -> Opening:
     return Opening.of(
         directory,
-        command=arguments.command,
+        command=order.command,
         target=found.target,
         workload=order.content.name,
         sampling=order.sampling,
-        seed=arguments["seed"],
-        cache=arguments["cache"],
-        asked_percentiles=arguments["metric_percentiles"] if "metric_percentiles" in arguments.typed else (),
-        arguments=arguments.recorded(),
+        seed=order.seed,
+        cache=order.cache,
+        asked_percentiles=order.percentiles,
+        arguments=order.arguments,
         profile=None if order.profile is None else msgspec.to_builtins(order.profile),
         simulator=None if order.simulator is None else msgspec.to_builtins(order.simulator),
         stamping=found.stamping,
-        label=arguments["label"],
-        metadata=dict(arguments["metadata"]),
+        label=order.label,
+        metadata=order.metadata,
         notes=[*notes, *found.notes],
     )
 

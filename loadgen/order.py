@@ -20,7 +20,9 @@ from clients.registry import ModelProfile, ModelRegistry
 from clients.secret import Secret
 from loadgen.options import read_table
 from loadgen.pages import HEIGHT, OCR_PROMPT, WIDTH, Images, drawn_page, load_images
+from loadgen.plan import Cache
 from loadgen.prompts import Prompts, generated_prompts, load_prompts
+from loadgen.rundir import check_results
 from loadgen.simulated import simulator_settings
 from loadgen.simulator.settings import SimulatorSettings, load_profiles
 from loadgen.target import Target
@@ -41,23 +43,40 @@ _DEFAULT_CONCURRENCY = {"llm": 20, "vlm": 4}
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """One command's whole wish but its campaign. target: of the real server, or of the simulator once it has a port."""
+    """All that is asked of a measurement but its campaign.
 
+    target: the real server, or the simulator once it has a port. table: the profile's grid values. num_requests or duration_s: of
+    each measured plan. num_warmups, processes: None for the default. percentiles: those asked for by name. arguments: as given, for
+    run.json, without secrets.
+    """
+
+    command: str
     target: Target
-    key: Secret | None
-    profile: ModelProfile | None
-    simulator: SimulatorSettings | None
     sampling: Sampling
     content: Prompts
-    table: dict[str, Any]
-    num_requests: int | None
-    duration_s: float | None
-    notes: list[str]
+    results_dir: Path
+    key: Secret | None = None
+    profile: ModelProfile | None = None
+    simulator: SimulatorSettings | None = None
+    table: dict[str, Any] = {}
+    num_requests: int | None = None
+    duration_s: float | None = None
+    delay_between_batches_s: float = 0.0
+    num_warmups: int | None = None
+    processes: int | None = None
+    seed: int = 0
+    cache: Cache = "unique"
+    percentiles: tuple[float, ...] = ()
+    label: str | None = None
+    metadata: dict[str, str] = {}
+    arguments: dict[str, Any] = {}
+    notes: list[str] = []
 
 
 def read_order(arguments: Arguments) -> Order:
     """Raises UsageError for whatever cannot be used."""
     _check_simulator_options(arguments)
+    check_results(Path(arguments["results_dir"]))
     profile = ModelRegistry(arguments["models_file"]).get(arguments["model"]) if arguments["model"] else None
     table = _grid_table(profile)
     target = _target(arguments, profile)
@@ -75,7 +94,18 @@ def read_order(arguments: Arguments) -> Order:
     if target.retries:
         notes.append(f"up to {target.retries} retries: latencies run from the first due, attempts stand beside")
     return Order(
+        command=arguments.command,
         target=target,
+        results_dir=Path(arguments["results_dir"]),
+        delay_between_batches_s=arguments["delay_between_batches"],
+        num_warmups=arguments["num_warmups"],
+        processes=arguments["processes"],
+        seed=arguments["seed"],
+        cache=arguments["cache"],
+        percentiles=arguments["metric_percentiles"] if "metric_percentiles" in arguments.typed else (),
+        label=arguments["label"],
+        metadata=dict(arguments["metadata"]),
+        arguments=arguments.recorded(),
         key=None if arguments["simulate"] else _key(arguments, profile),
         profile=profile,
         simulator=_simulator(arguments, target) if arguments["simulate"] else None,

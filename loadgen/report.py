@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from loadgen.document import cells
 from loadgen.options import METRICS
+from loadgen.summary import Cell
 from loadgen.tables import detail_table, rate, seconds, share, throughput_table, token_table
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from loadgen.document import Document
-    from loadgen.summary import Accounting, Cell, Standing, Summary
+    from loadgen.summary import Accounting, Standing, Summary
 
 _COLORS = {"valid": "green", "degraded": "yellow", "invalid": "red"}
 # What a log file or a pipe gets: the tables are made to be read at this width.
@@ -66,7 +66,7 @@ def _print_verdict(document: Document, console: Console) -> None:
         console.print(Text("UNFINISHED: nothing has been measured yet", style="yellow"))
         return
     console.print(Text(verdict.level.upper(), style=f"bold {_COLORS[verdict.level]}"), end="")
-    console.print(Text(": the numbers below may be believed" if not verdict.reasons else f": {len(verdict.reasons)} reasons"))
+    console.print(Text(f": {_count(len(verdict.reasons), 'reason', 's')}" if verdict.reasons else ": the numbers below may be believed"))
     for reason in verdict.reasons:
         line = f"  {reason.name} ({reason.level}): {_number(reason.number)}, threshold {_number(reason.threshold)}: {reason.advice}"
         console.print(Text(line, style=_COLORS[reason.level]))
@@ -123,17 +123,11 @@ def _account(account: Accounting) -> str:
 
 def _rows(document: Document) -> list[tuple[Standing | None, Summary]]:
     """The settings in the order of the ranking, each with the run whose rate is the median of its runs: percentiles have no mean."""
-    found = cells(document)
+    found = Cell.gathered(document.measured)
     if document.grid is None:
         return [(None, cell.runs[-1]) for cell in found]
-    by_setting = {(cell.max_concurrent, cell.batch_size): cell for cell in found}
-    return [(standing, _median_run(by_setting[standing.max_concurrent, standing.batch_size])) for standing in document.grid.results]
-
-
-def _median_run(cell: Cell) -> Summary:
-    believed = [run for run, verdict in zip(cell.runs, cell.verdicts, strict=True) if verdict.level != "invalid"] or cell.runs
-    ordered = sorted(believed, key=lambda run: run.ranked.requests_rps)
-    return ordered[(len(ordered) - 1) // 2]
+    by_setting = {(cell.max_concurrent, cell.batch_size): cell.median[0] for cell in found}
+    return [(standing, by_setting[standing.max_concurrent, standing.batch_size]) for standing in document.grid.results]
 
 
 def _chosen(document: Document, rows: Sequence[tuple[Standing | None, Summary]]) -> Summary:

@@ -7,9 +7,12 @@ Meanings are those of DESIGN.md, "Meanings".
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SCHEMA = 1  # raised when a field changes its meaning or goes; new fields do not raise it
 
@@ -39,7 +42,6 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     duration_s: float | None = None
     batch_size: int | None = None
     percentiles: tuple[float, ...] = STANDARD_PERCENTILES
-    stream: bool = True
 
 
 class Percentile(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,6 +273,25 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int | None
     runs: list[Summary]
     verdicts: list[Verdict]
+
+    @classmethod
+    def gathered(cls, runs: Iterable[tuple[Summary, Verdict]]) -> list[Cell]:
+        """Runs put together by setting, in the order in which settings were first run."""
+        cells: dict[tuple[int, int | None], Cell] = {}
+        for summary, verdict in runs:
+            setting = summary.max_concurrent, summary.batch_size
+            cell = cells.setdefault(setting, cls(max_concurrent=setting[0], batch_size=setting[1], runs=[], verdicts=[]))
+            cell.runs.append(summary)
+            cell.verdicts.append(verdict)
+        return list(cells.values())
+
+    @property
+    def median(self) -> tuple[Summary, Verdict]:
+        """The run whose throughput is the median of those that can be believed (of all, if none can): percentiles have no mean."""
+        runs = list(zip(self.runs, self.verdicts, strict=True))
+        runs = [one for one in runs if one[1].level != "invalid"] or runs
+        runs.sort(key=lambda one: one[0].ranked.requests_rps)
+        return runs[(len(runs) - 1) // 2]
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from loadgen.summary import percentile_key
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loadgen.summary import Distribution, Percentile, Standing, Summary
+    from loadgen.summary import Distribution, Percentile, Standing, Summary, Verdict
 
 ABSENT = "-"
 _METRIC_NAMES = {"e2el": "latency", "ttft": "TTFT", "tpot": "TPOT", "itl": "ITL"}
@@ -75,6 +75,25 @@ def throughput_table(rows: Sequence[tuple[Standing | None, Summary]], percents: 
             cells.append(standing.level)
         table.add_row(*cells)
     return table
+
+
+def result_lines(summary: Summary, verdict: Verdict, requests_rps: float, runs: int) -> str:
+    """One setting in words, for `print(result)`: no table, so that it reads in a notebook's cell as in a log."""
+    batch = "no batch size" if summary.batch_size is None else f"batch size {summary.batch_size}"
+    latency, ttft = summary.whole.latency, summary.whole.ttft
+    marked = ", ".join(f"{key} {_percentile(latency, value.percent)}" for key, value in latency.percentiles.items()) if latency else ABSENT
+    lines = [
+        f"concurrency {summary.max_concurrent}, {batch}: {verdict.level}{f' ({runs} runs)' if runs > 1 else ''}",
+        f"  throughput    {rate(requests_rps)} requests/s, {rate(summary.ranked.output_tokens_tps)} output tokens/s",
+        f"  latency       mean {seconds(latency.mean if latency else None)}, {marked.replace('p50', 'median')}",
+        f"  success rate  {share(summary.success_rate)} of {summary.requests}",
+    ]
+    if ttft is not None:
+        lines.insert(3, f"  TTFT          median {seconds(ttft.median)}, p99 {_percentile(ttft, 99)}")
+    lines += [
+        f"  {reason.level}: {reason.name} {reason.number:.4g} (limit {reason.threshold:.4g}): {reason.advice}" for reason in verdict.reasons
+    ]
+    return "\n".join(lines)
 
 
 def token_table(rows: Sequence[Summary], metrics: Sequence[str]) -> Table:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from clients.errors import UsageError
 from loadgen.grid import Grid
-from loadgen.measurement import deliver, measure
+from loadgen.measurement import command
 from loadgen.order import Order, read_order
 from loadgen.pipeline_config import check_config, write_config
 
@@ -36,13 +36,13 @@ def run(arguments: Arguments) -> int:
     config = Path(arguments["write_config"]) if arguments["write_config"] else None
     if config is not None:
         check_config(config)
-    document = measure(
+    status, document = command(
         arguments,
         order,
         largest=max(concurrencies),
         campaign_of=lambda load: Grid(load, batch_sizes=batch_sizes, concurrencies=concurrencies, repeats=arguments["repeats"]),
+        option="--concurrencies",
     )
-    status = deliver(document, arguments, Path(arguments["results_dir"]) / document.run.id)
     if config is not None:
         _write(config, document)
     return status

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Arguments) -> int:
-    """Rebuild run.json and show it. Returns the status that the run itself should have had."""
+    """Rebuild run.json and show it. Returns 3 when its numbers may not be believed."""
     directory = RunDirectory.existing(Path(arguments.run))
     if directory.is_running():
         sys.stderr.write("loadgen: this run goes on; what is shown is what it has so far, and run.json is left to it\n")

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from clients.messages import Sampling
+from loadgen.document import facts
 from loadgen.fleet import Fleet, Interrupts
 from loadgen.pipe import Assign
 from loadgen.plan import Plan
 from loadgen.recorded import read_records
 from loadgen.reducer import reduce
-from loadgen.summary import PlanFacts
 from loadgen.target import Target
 from loadgen.workload import write_workload
 
@@ -20,19 +20,6 @@ def closed_loop(number=1, **settings):
     settings = {"max_concurrent": 4, "num_requests": 24, "workers": 2, **settings}
     most = Plan.largest_workers(settings["max_concurrent"], settings.get("batch_size"), settings["num_requests"])
     return Plan(number=number, label=f"p{number}", **{**settings, "workers": min(settings["workers"], most)})
-
-
-def facts(plan):
-    shares = [plan.share(worker) for worker in range(plan.workers)]
-    return PlanFacts(
-        label=plan.label,
-        max_concurrent=plan.max_concurrent,
-        workers=plan.workers,
-        shares=tuple(share for share in shares if share is not None),
-        count=plan.num_requests,
-        duration_s=plan.duration_s,
-        batch_size=plan.batch_size,
-    )
 
 
 class Performance:

@@ -1,0 +1,167 @@
+"""run.json: written first, rebuilt from the files alone, described as it is."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from clients.errors import UsageError
+from clients.messages import Sampling
+from loadgen import document
+from loadgen.cli import main
+from loadgen.document import Opening, build, read_document
+from loadgen.rundir import RunDirectory
+from loadgen.target import Target
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["--simulate", "--sim-time-scale", "0.02", "--max-tokens", "4", "--input-len", "20", "--num-requests", "12", "--num-warmups", "4"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The directory of a bench that ended in order, two workers."""
+    results = tmp_path_factory.mktemp("results")
+    line = ["bench", "--model", "gpt-oss-20b", *QUICK, "--max-concurrent", "4", "--processes", "2", "--results-dir", str(results)]
+    assert main([*line, "--metadata", "who=me", "--header", "X-Team=abc"]) == 0
+    (path,) = results.iterdir()
+    return path
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of it to damage."""
+    return RunDirectory.existing(shutil.copytree(finished, tmp_path / finished.name))
+
+
+def test_the_document_of_the_live_run_is_what_its_files_give(run):
+    """A report is a pure function of the files: built again, it is the same to the last field."""
+    assert build(run) == read_document(run)
+
+
+def test_the_document_names_what_was_asked_and_made(run):
+    """Identity, arguments without secrets, environment, workload, seed, the simulator and its label."""
+    opening = read_document(run).run
+    assert (opening.id, opening.command, opening.seed, opening.cache) == (run.id, "bench", 0, "unique")
+    assert opening.metadata == {"who": "me"}
+    assert opening.arguments["header"] == ["X-Team=***"]
+    assert opening.target.headers == {"X-Team": "***"}
+    assert b"abc" not in run.document_path.read_bytes()
+    assert opening.target.model == "gpt-oss-20b"
+    assert opening.workload == "16 generated prompts of 20 words (seed 0)"
+    assert opening.simulator is not None
+    assert opening.simulator["calibrated"] is False
+    assert opening.environment.libraries["aiohttp"]
+    assert opening.stamping == "arrival"
+    assert "OPENAI" not in json.dumps(opening.arguments)
+
+
+def test_warm_up_and_measurement_are_both_accounted_and_only_one_is_measured(run):
+    """4 + 12 requests scheduled, 12 measured."""
+    done = read_document(run)
+    assert [one.plan.purpose for one in done.plans] == ["warmup", "measure"]
+    assert [summary.requests for summary, _ in done.measured] == [12]
+    assert (done.accounting.scheduled, done.accounting.ok, done.accounting.closes) == (16, 16, True)
+    assert done.verdict.level == "valid"
+
+
+def test_the_servers_own_count_equals_ours(run):
+    """Requests and tokens of each plan, by the difference of /metrics."""
+    for one in read_document(run).plans:
+        assert one.server.requests_total == one.summary.ok
+        assert one.server.prompt_tokens == one.summary.tokens.prompt
+        assert one.server.generation_tokens == one.summary.tokens.completion
+
+
+def test_a_crash_before_the_end_leaves_a_document_without_an_ending(run):
+    """run.json as written at the start, and records: summary and verdict are there, `ended` is not."""
+    before = read_document(run)
+    document.write_opening(run, before.run)
+    after = build(run)
+    assert after.ended is None
+    assert after.plans == before.plans
+    assert after.verdict == before.verdict
+
+
+def test_a_torn_record_file_costs_its_tail_and_is_said(run):
+    """Half of one worker's file is gone: the rest is reported, and the verdict is invalid."""
+    path = run.plan_directories()[1] / "worker-0.records"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    after = build(run)
+    assert after.verdict.level == "invalid"
+    assert 0 < after.measured[0][0].requests < 12
+
+
+def test_a_plan_without_records_is_reported_as_that(run):
+    """A crash between the plan and its workers."""
+    for path in run.plan_directories()[1].glob("*.records"):
+        path.unlink()
+    after = build(run)
+    assert after.plans[1].summary is None
+    assert after.plans[1].absent == "there are no records: no worker had begun"
+    assert (after.verdict.level, after.verdict.reasons[0].name) == ("invalid", "nothing-measured")
+    (run.plan_directories()[1] / "plan.json").unlink()
+    assert build(run).plans[1].absent.startswith("plan.json is missing")
+
+
+def test_a_plan_without_the_servers_counts_has_none(run):
+    """Killed between the last record and the second read of /metrics."""
+    (run.plan_directories()[1] / "server.json").unlink()
+    assert build(run).plans[1].server is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot read"),  # lost
+        (b"{", "is no run.json"),  # not JSON
+        (b'{"schema": 99}', "has schema 99; this version reads 1"),  # of a later version
+        (b'{"schema": 1}', "is no run.json"),  # of nobody
+    ],
+)
+def test_a_run_json_that_cannot_be_read_is_one_line(run, content, said):
+    """What was asked for is only there: without it nothing can be rebuilt."""
+    run.document_path.unlink()
+    if content is not None:
+        run.document_path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"^RUN: ") as caught:
+        build(run)
+    assert said in str(caught.value)
+
+
+def test_asked_percentiles_are_computed_beside_the_standard_ones(tmp_path):
+    """And only those asked for can have too few samples."""
+    with RunDirectory.create(tmp_path, "bench", "m") as directory:
+        opening = Opening.of(
+            directory,
+            command="bench",
+            target=Target(base_url="http://127.0.0.1:1/v1", model="m"),
+            workload="w",
+            sampling=Sampling(max_tokens=5),
+            asked_percentiles=(99.9,),
+            profile={"name": "m", "api_key": "sk-1"},
+        )
+        document.write_opening(directory, opening)
+        written = read_document(directory)
+    assert (written.run.percentiles, written.run.asked_percentiles) == ((50.0, 90.0, 95.0, 99.0, 99.9), (99.9,))
+    assert written.run == opening
+    assert "api_key" not in opening.profile
+    assert written.ended is None
+
+
+def test_the_page_about_run_json_is_what_the_structs_say():
+    """docs/run-json.md is written from the Structs; when they change, it is written again."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        from describe_run_json import described
+    finally:
+        sys.path.pop(0)
+    assert (ROOT / "docs" / "run-json.md").read_text() == described()
+
+
+def test_a_document_survives_its_own_encoding(run):
+    """encode then decode is the identity: no number becomes null on its way."""
+    done = read_document(run)
+    assert msgspec.json.decode(document.encode(done), type=document.Document) == done

@@ -1,0 +1,176 @@
+"""The report: verdict first, what was sent and to whom, tables at 100 columns, the setting for the pipeline."""
+
+import io
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from clients.errors import Outcome
+from loadgen.cli import main
+from loadgen.document import read_document
+from loadgen.report import print_report, write_report
+from loadgen.rundir import RunDirectory
+from loadgen.scrape import ServerDelta
+from loadgen.summary import Reason, Verdict
+from loadgen.tables import rate, seconds, share
+
+QUICK = ["--simulate", "--sim-time-scale", "0.01", "--max-tokens", "4", "--num-requests", "8", "--num-warmups", "2"]
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """The document of a small grid."""
+    results = tmp_path_factory.mktemp("results")
+    line = ["grid", "--model", "olmocr", *QUICK, "--batch-sizes", "none,2", "--concurrencies", "1,4", "--repeats", "1"]
+    assert main([*line, "--results-dir", str(results)]) == 0
+    (path,) = results.iterdir()
+    return read_document(RunDirectory.existing(path))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """The document of a small bench in which half of the requests fail."""
+    results = tmp_path_factory.mktemp("results")
+    line = ["bench", "--model", "gpt-oss-20b", *QUICK, "--input-len", "9", "--sim-faults", "unavailable-503=0.5", "--num-requests", "40"]
+    assert main([*line, "--results-dir", str(results)]) == 3
+    (path,) = results.iterdir()
+    return read_document(RunDirectory.existing(path))
+
+
+def report(document, **options):
+    stream = io.StringIO()
+    write_report(document, stream, **options)
+    return stream.getvalue()
+
+
+def test_the_first_line_is_the_verdict(grid, bench):
+    """VALID says that numbers may be believed; INVALID gives each reason with number, threshold and advice."""
+    assert report(grid).startswith("VALID: the numbers below may be believed\n")
+    lines = report(bench).splitlines()
+    assert lines[0] == "INVALID: 1 reasons" or lines[0].startswith("INVALID: ")
+    assert lines[1].startswith("  errors (invalid): 0.")
+    assert "threshold 0.1" in lines[1]
+
+
+def test_then_comes_what_was_sent_and_to_whom(grid):
+    """Server, model, workload, transport and stamping, accounting; simulated timing is labelled uncalibrated."""
+    text = " ".join(report(grid).split())
+    assert "model olmocr (vlm), chat, streamed; chunks tell their tokens" in text
+    assert "8 requests per run of a setting: 6 drawn pages of 995x1288 (seed 0) with an OCR prompt; max_tokens 4; cache unique" in text
+    assert "aiohttp, reads stamped at arrival" in text
+    assert "uncalibrated" in text
+    assert "34 scheduled = 34 ok" in text
+
+
+def test_every_cell_is_in_the_table_sorted_by_throughput(grid):
+    """One row a setting; req/s never grows downward."""
+    lines = report(grid).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split()[:3] == ["batch", "conc", "req/s"])
+    rows = [line.split() for line in lines[start + 2 : start + 6]]
+    assert {(row[0], row[1]) for row in rows} == {("-", "1"), ("-", "4"), ("2", "1"), ("2", "4")}
+    rates = [float(row[2].replace(",", "")) for row in rows]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_grid_ends_with_the_setting_why_and_the_yaml(grid):
+    """What a pipeline needs is the last thing on the screen."""
+    text = report(grid)
+    assert f"best: max_concurrent {grid.grid.best.max_concurrent}" in text
+    assert text.endswith(grid.grid.pipeline)
+
+
+def test_nothing_is_wider_than_a_hundred_columns(grid, bench):
+    """Plain reports are read in files and mails."""
+    for document in (grid, bench):
+        assert max(map(len, report(document).splitlines())) <= 100
+
+
+def test_the_servers_count_stands_beside_ours(grid):
+    """Equal, or by how much they differ; a restarted server says nothing."""
+    assert "by the server: 34 requests (equal)" in " ".join(report(grid).split())
+    plans = [msgspec.structs.replace(one, server=msgspec.structs.replace(one.server, requests_total=9)) for one in grid.plans]
+    assert "45 requests (differs by +11)" in " ".join(report(msgspec.structs.replace(grid, plans=plans)).split())
+    plans = [msgspec.structs.replace(one, server=ServerDelta(restarted=True)) for one in grid.plans]
+    assert "restarted" in report(msgspec.structs.replace(grid, plans=plans))
+
+
+def test_failures_are_listed_by_kind_with_their_latency(bench):
+    """Kind, whose fault, status, an example."""
+    line = next(line for line in report(bench).splitlines() if line.startswith("failed "))
+    failure = bench.measured[0][0].failures[Outcome.OVERLOADED.label]
+    assert f"{failure.count} overloaded (server's), HTTP 503: {failure.count}" in line
+
+
+def test_metrics_that_were_not_asked_for_are_left_out(grid):
+    """`--percentile-metrics ttft` shows TTFT alone, beside throughput and latency."""
+    text = report(grid, metrics=("ttft",))
+    assert "TTFT, from due" in text
+    assert "TPOT" not in text
+    assert "latency, from sent" not in text
+
+
+def test_a_run_that_was_interrupted_or_did_not_end_says_so(grid):
+    """Numbers of a part are not those of the whole."""
+    ended = msgspec.structs.replace(grid.ended, interrupted=2)
+    assert "interrupted by signal 2" in report(msgspec.structs.replace(grid, ended=ended))
+    assert "has not ended in order" in report(msgspec.structs.replace(grid, ended=None))
+
+
+def test_reasons_are_shown_with_number_threshold_and_advice(grid):
+    """Each reason is a line below the verdict."""
+    reason = Reason(name="too-few-samples", level="degraded", number=64.0, threshold=299.0, advice="send more requests")
+    text = report(msgspec.structs.replace(grid, verdict=Verdict(level="degraded", reasons=[reason])))
+    assert text.startswith("DEGRADED: 1 reason\n  too-few-samples (degraded): 64, threshold 299: send more requests\n")
+
+
+def test_a_grid_without_a_best_prints_no_yaml(grid):
+    """No setting can be believed: none is named."""
+    report_of = msgspec.structs.replace(grid.grid, best=None, why="every cell is invalid", pipeline="")
+    text = report(msgspec.structs.replace(grid, grid=report_of))
+    assert text.endswith("best: none. every cell is invalid\n")
+    assert "generation:" not in text
+
+
+def test_a_document_of_the_very_start_can_be_shown(grid):
+    """`loadgen report` of a run that has just begun."""
+    start = msgspec.structs.replace(grid, plans=[], grid=None, verdict=None, accounting=None, ended=None)
+    assert report(start).startswith("UNFINISHED: nothing has been measured yet\n")
+
+
+def test_a_terminal_gets_colours_and_its_own_width(grid):
+    """The same report on a narrow colour terminal."""
+    stream = io.StringIO()
+    print_report(grid, Console(file=stream, force_terminal=True, width=70, color_system="standard", legacy_windows=False))
+    assert "\x1b[1;32mVALID" in stream.getvalue()
+
+
+def test_the_text_is_a_function_of_the_document(grid):
+    """Twice the same."""
+    assert report(grid) == report(grid)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),  # not measured
+        (0.0, "0us"),
+        (0.000_85, "850us"),
+        (0.000_999_9, "1.0ms"),  # rounds into the next unit, not to 1000us
+        (0.0123, "12.3ms"),
+        (0.5, "500ms"),
+        (0.999_9, "1.00s"),
+        (12.34, "12.3s"),
+        (125.2, "2m05s"),
+        (119.7, "2m00s"),  # never 1m60s
+    ],
+)
+def test_times_have_a_unit(value, text):
+    """Short enough for a column, three digits of meaning."""
+    assert seconds(value) == text
+
+
+def test_shares_and_rates_do_not_round_into_a_lie():
+    """One failure in ten thousand is not 100.0 %."""
+    assert (share(1.0), share(0.9999), share(0.0), share(0.0001), share(None)) == ("100.0%", "99.9%", "0.0%", "<0.1%", "-")
+    assert (rate(1.234), rate(123.4), rate(12345.6), rate(None)) == ("1.23", "123.4", "12,346", "-")

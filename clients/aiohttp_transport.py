@@ -69,6 +69,7 @@ class AiohttpTransport:
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts, *, trust_env: bool = True) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
+        self._shortest_s = timeouts.shortest_s
         self.stamping: Literal["arrival", "wake"] = "arrival"
         self._endpoint = endpoint
         self._proxy = _proxy_for(endpoint) if trust_env else None
@@ -108,9 +109,9 @@ class AiohttpTransport:
             raise RuntimeError(f"{self!r} is closed")
         flight = Flight(request, exchange, done, self._limit_idle)
         self._flights.add(flight)
-        task = self._loop.create_task(self._run(flight, Watch(self._loop, self._timeouts, flight)))
+        task = self._loop.create_task(self._run(flight, Watch(self._loop, self._timeouts, self._shortest_s, flight)))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget)
         return flight
 
     async def close(self) -> None:
@@ -122,6 +123,11 @@ class AiohttpTransport:
         await self._session.close()
         if self._fresh is not None:
             await self._fresh.close()
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (mistake := task.exception()) is not None:  # ours, or the caller's `done`: said now, not when collected
+            self._loop.call_exception_handler({"message": f"{self!r} failed", "exception": mistake, "task": task})
 
     def _limit_idle(self, limit_s: float) -> None:
         """The server announced when it closes idle connections. The lowest it ever named holds for all of this one origin's."""

@@ -79,15 +79,15 @@ class Watch:
     The timer never sleeps longer than the shortest deadline, so one that begins to count after the timer was set is not missed.
     """
 
-    __slots__ = ("_connecting_ns", "_flight", "_loop", "_started_ns", "_timeouts", "_timer")
+    __slots__ = ("_connecting_ns", "_flight", "_loop", "_shortest_s", "_started_ns", "_timeouts", "_timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts, flight: Watched) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts, shortest_s: float | None, flight: Watched) -> None:
         self._loop = loop
         self._timeouts = timeouts
+        self._shortest_s = shortest_s  # timeouts.shortest_s, which a transport computes once
         self._flight = flight
         self._started_ns = self._connecting_ns = perf_counter_ns()
         self._timer: asyncio.TimerHandle | None = None
-        shortest_s = timeouts.shortest_s
         if shortest_s is not None:
             self._timer = loop.call_later(shortest_s, self._check)
 
@@ -105,7 +105,7 @@ class Watch:
         now_ns = perf_counter_ns()
         when_ns, outcome, limit_s = self._deadline()
         if now_ns < when_ns:  # it has moved since the timer was set, or the loop was early
-            self._timer = self._loop.call_later(min(self._timeouts.shortest_s or limit_s, (when_ns - now_ns) / 1e9), self._check)
+            self._timer = self._loop.call_later(min(self._shortest_s or limit_s, (when_ns - now_ns) / 1e9), self._check)
         else:
             self._timer = None
             self._flight.stop(request_error(outcome, f"{_DEADLINES[outcome]} within {limit_s:g} s"))

@@ -79,11 +79,16 @@ class LiveProgress:
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[status]}"),
-            console=console, auto_refresh=False, transient=True,
-        )  # fmt: skip
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[status]}"),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+        )
         self._task: TaskID | None = None
         self._estimate = Estimate()
         self._heading = ""
@@ -165,8 +170,6 @@ def status(live: Live) -> str:
     parts = [f"{live.finished}{of} done{failed}", f"{live.in_flight} in flight", f"{live.rps:.2f} req/s"]
     if live.latency_p50_s is not None:
         parts.append(f"p50 {live.latency_p50_s:.2f} s")
-    if live.ttft_p50_s is not None:
-        parts.append(f"ttft {live.ttft_p50_s:.2f} s")
     return ", ".join(parts)
 
 

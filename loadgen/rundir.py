@@ -36,6 +36,17 @@ _SLUG_LIMIT = 40
 _LOGGED_ROOMS = ("loadgen", "clients")
 
 
+def check_results(results_dir: Path) -> None:
+    """Raise UsageError unless a run directory can be made in `results_dir`, as far as can be told without making one."""
+    place = results_dir.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise UsageError(_unwritable(results_dir, NotADirectoryError()))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(_unwritable(results_dir, OSError(errno.EACCES, os.strerror(errno.EACCES))))
+
+
 class RunDirectory:
     """One run's directory. `create` makes a new one and locks it; `existing` opens one that a run left, without a lock.
 

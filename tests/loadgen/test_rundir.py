@@ -8,7 +8,7 @@ import pytest
 
 from clients.errors import UsageError
 from clients.secret import Secret
-from loadgen.rundir import RunDirectory, run_key, slugged, write_whole
+from loadgen.rundir import RunDirectory, check_results, run_key, slugged, write_whole
 
 
 def test_a_run_directory_is_private_and_named_by_time_command_and_model(tmp_path):
@@ -61,6 +61,15 @@ def test_a_results_directory_that_cannot_be_written_is_a_usage_error(tmp_path):
     for place in (tmp_path / "file", tmp_path / "file" / "deeper", "/proc/nothing/results"):
         with pytest.raises(UsageError, match=r"^--results-dir: .*takes a directory that can be written$"):
             RunDirectory.create(type(tmp_path)(place), "grid", "m")
+    for place in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(UsageError, match=r"^--results-dir: .*takes a directory that can be written$"):
+            check_results(place)
+
+
+def test_the_check_of_a_results_directory_makes_none(tmp_path):
+    """It looks at the nearest directory that exists."""
+    check_results(tmp_path / "not" / "yet")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_log_never_holds_a_key(tmp_path):

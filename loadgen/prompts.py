@@ -25,7 +25,7 @@ ROW_LIMIT = 8 * 1024 * 1024
 _MAGICS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstandard", b"PAR1": "Parquet", b"PK\x03\x04": "zip", b"BZh": "bzip2"}
 
 # Short common words: each is one token, with the space before it, in the byte-level vocabularies of GPT, Llama and Qwen.
-WORDS = (
+WORDS = (  # noqa: SIM905 - three hundred words read better as text
     "the of and to in is that it was for on are as with his they at be this from have or by one had not but what all were when we "
     "there can an your which their said if do will each about how up out them then she many some so these would other into has more "
     "her two like him see time could no make than first been its who now people my made over did down only way find use may water "
@@ -39,7 +39,7 @@ WORDS = (
     "times story boys since white days ever paper hard near sentence better best across during today others however sure means knew "
     "try told young miles sun ways thing whole hear example heard several change answer room sea against top turned learn point "
     "city play toward five using himself usually"
-).split()  # noqa: SIM905 - three hundred words read better as text
+).split()
 
 
 class Prompts(msgspec.Struct, kw_only=True):

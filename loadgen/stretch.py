@@ -92,18 +92,22 @@ def steady_stretch(
     lane: NDArray[np.int64],
     facts: PlanFacts,
 ) -> tuple[Stretch | None, str]:
-    """While all slots were busy, or None and why.
+    """While all slots were busy and their requests no longer those of the start burst, or None and why.
 
-    It begins when all slots are taken at once. Without batches it ends when the first worker runs out: at the first end after
-    its last due. With batches, a lane at its barrier is at work, and it ends with the last batch of the lane that runs out
-    first. A stretch in which fewer requests ended than there are slots is the start burst, not a steady state.
+    Subtle: all slots begin at once, on an idle server. Were the stretch to begin there, the requests that had to queue would count
+    by the share of time that passed while nothing was done for them, and a cell with more slots than the server admits would
+    gain up to half its queue. So it begins when as many requests have ended as there are slots: from there on the mixture of
+    young and old requests is the same at both ends. Without batches it ends when the first worker runs out: at the first end
+    after its last due. With batches, a lane at its barrier is at work, and it ends with the last batch of the lane that runs
+    out first. It must hold as many ends as there are slots.
     """
     slots = facts.max_concurrent
     taken = intervals(due_ns, end_ns)
     full = np.flatnonzero(taken.levels() >= slots)
     if not len(full):
         return None, f"never were all {slots} slots busy at once"
-    start = int(taken.starts[full[0]])
+    after_burst = taken.ends[slots - 1] if len(taken.ends) >= slots else taken.ends[-1]
+    start = int(max(taken.starts[full[0]], after_burst))
     if facts.batch_size is None:
         owner, owners = worker, facts.workers
     else:
@@ -120,5 +124,5 @@ def steady_stretch(
     if facts.duration_s is not None:
         end = min(end, whole_stretch(due_ns, end_ns, facts.duration_s).end_ns)
     if np.count_nonzero((end_ns > start) & (end_ns <= end)) < slots:
-        return None, f"fewer than {slots} requests ended while all {slots} slots were busy"
+        return None, f"fewer than {slots} requests ended while all {slots} slots were busy, after the first {slots}"
     return Stretch(start, end), ""

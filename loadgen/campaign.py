@@ -14,7 +14,6 @@ from loadgen.plan import Plan
 from loadgen.scrape import ServerDelta
 from loadgen.summary import Summary, Verdict
 
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path

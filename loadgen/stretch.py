@@ -98,7 +98,7 @@ def steady_stretch(
     by the share of time that passed while nothing was done for them, and a cell with more slots than the server admits would
     gain up to half its queue. So it begins when as many requests have ended as there are slots: from there on the mixture of
     young and old requests is the same at both ends. Without batches it ends when the first worker runs out: at the first end
-    after its last due. With batches, a lane at its barrier is at work, and it ends with the last batch of the lane that runs
+    that no due follows. With batches, a lane at its barrier is at work, and it ends with the last batch of the lane that runs
     out first. It must hold as many ends as there are slots.
     """
     slots = facts.max_concurrent
@@ -117,9 +117,10 @@ def steady_stretch(
         mine = owner == number
         if not mine.any():
             return None, f"{'worker' if facts.batch_size is None else 'lane'} {number} left no records"
-        own = end_ns[mine]
-        idle = own[own > due_ns[mine].max()] if facts.batch_size is None else own[:0]
-        ends.append(int(idle.min() if len(idle) else own.max()))
+        own = np.sort(end_ns[mine])
+        own_slots = slots // owners + (number < slots % owners)
+        followed = max(len(own) - own_slots, 0) if facts.batch_size is None else len(own) - 1  # each due but the first ones follows an end
+        ends.append(int(own[followed]))
     end = min(ends)
     if facts.duration_s is not None:
         end = min(end, whole_stretch(due_ns, end_ns, facts.duration_s).end_ns)

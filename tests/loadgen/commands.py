@@ -13,7 +13,9 @@ DEADLINE_S = 40.0
 
 def loadgen(*words, **options):
     """Run a command to its end; the completed process with its text."""
-    return subprocess.run([sys.executable, "-m", "loadgen.cli", *map(str, words)], capture_output=True, text=True, timeout=DEADLINE_S, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "loadgen.cli", *map(str, words)], capture_output=True, text=True, timeout=DEADLINE_S, **options
+    )
 
 
 def until(condition, what="it"):
@@ -44,7 +46,19 @@ class Running:
     """A `bench` under way against `base_url`, long enough to be interrupted."""
 
     def __init__(self, results: Path, base_url: str, *more):
-        words = ["bench", "--model-type", "llm", "--base-url", base_url, "--model-name", "olmocr", "--max-concurrent", "8", "--processes", "2"]
+        words = [
+            "bench",
+            "--model-type",
+            "llm",
+            "--base-url",
+            base_url,
+            "--model-name",
+            "olmocr",
+            "--max-concurrent",
+            "8",
+            "--processes",
+            "2",
+        ]
         words += ["--num-requests", "100000", "--max-tokens", "32", "--input-len", "4", "--num-warmups", "0", "--results-dir", str(results)]
         self.results = results
         self.process = subprocess.Popen(

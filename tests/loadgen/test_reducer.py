@@ -124,7 +124,7 @@ def queued_loop(slots, seats, count, *, took=10):
 
 
 @pytest.mark.parametrize("slots", [4, 5, 6, 8])
-@pytest.mark.parametrize("waves", [3, 6, 20])
+@pytest.mark.parametrize("waves", [4, 6, 20])
 def test_slots_that_only_queue_do_not_raise_the_throughput(tmp_path, slots, waves):
     """4 seats of 10 ms give 400 requests/s however many more wait, also in a short run: the start burst is no throughput.
 
@@ -139,10 +139,10 @@ def test_the_drain_is_outside_the_steady_stretch(tmp_path):
     rows = [(k, exchange(k * 10, k * 10 + 10)) for k in range(8)] + [(8 + k, exchange(k * 10, k * 10 + 10)) for k in range(8)]
     rows.append((16, exchange(80, 480)))
     summary = summarise(tmp_path, rows, max_concurrent=2)
-    assert summary.steady.end_s == pytest.approx(0.48)  # one worker: it runs out with its last request
+    assert summary.steady.end_s == pytest.approx(0.08)  # nothing followed the end of the eighth in slot 1
     dealt = [row for pair in zip(rows[:8], rows[8:16], strict=True) for row in pair] + rows[16:]  # a slot for each worker
     lone = summarise(tmp_path / "two", dealt, parts=2, max_concurrent=2)
-    assert lone.steady.end_s == pytest.approx(0.08)  # the second worker ran out here
+    assert lone.steady.end_s == pytest.approx(0.08)
     assert lone.steady.requests_rps == pytest.approx(200)
     assert lone.whole.requests_rps == pytest.approx(17 / 0.48)
 

@@ -8,7 +8,7 @@ pure function of the records: `build` makes the same one after the run, a year l
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from clients.messages import Sampling
     from loadgen.campaign import Performed
     from loadgen.rundir import RunDirectory
+
+
+Said = TypeVar("Said")
 
 
 class Opening(msgspec.Struct, kw_only=True):
@@ -108,13 +111,17 @@ class Ending(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class PlanReport(msgspec.Struct, kw_only=True, frozen=True):
-    """One plan: what was to be done, what came of it. absent: why there is no summary, "" when there is one."""
+    """One plan: what was to be done, what came of it. absent: why there is no summary, "" when there is one.
+
+    server: what the server counted meanwhile. simulator: what the embedded one says of itself, its lateness above all.
+    """
 
     directory: str
     plan: Plan | None = None
     summary: Summary | None = None
     verdict: Verdict | None = None
     server: ServerDelta | None = None
+    simulator: dict[str, Any] | None = None
     absent: str = ""
 
 
@@ -249,14 +256,20 @@ def _plan_report(place: Path, opening: Opening) -> PlanReport:
 
     summary = reduce(read_records(paths), facts(plan, opening.percentiles))
     return PlanReport(
-        directory=place.name, plan=plan, summary=summary, verdict=judge(summary, opening.asked_percentiles), server=_server_delta(place)
+        directory=place.name,
+        plan=plan,
+        summary=summary,
+        verdict=judge(summary, opening.asked_percentiles),
+        server=_said(place / "server.json", ServerDelta),
+        simulator=_said(place / "simulator.json", dict[str, Any]),
     )
 
 
-def _server_delta(place: Path) -> ServerDelta | None:
+def _said(path: Path, kind: type[Said]) -> Said | None:
+    """What the server said of a plan; None if it says nothing, or the run ended between the plan and the question."""
     try:
-        return msgspec.json.decode((place / "server.json").read_bytes(), type=ServerDelta)
-    except (FileNotFoundError, msgspec.DecodeError):  # the server has no counters, or the run ended between plan and read
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
 
 

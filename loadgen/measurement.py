@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from loadgen.document import Document
     from loadgen.order import Order
     from loadgen.preflight import Found
-    from loadgen.target import Target
+    from loadgen.simulator.process import Simulator
+    from loadgen.simulator.settings import SimulatorSettings
 
 # Precedence of DESIGN.md: 2 and 5 end a command before there is a document; the rest is read from it.
 _INTERRUPTED = 128
@@ -44,7 +45,8 @@ def measure(order: Order, *, largest: int, campaign_of: Callable[[Load], Campaig
     allow_files(largest, option)
     notes = [*order.notes, *_process_notes(order.processes)]
     with contextlib.ExitStack() as stack:
-        target = stack.enter_context(_simulated(order)) if order.simulator else order.target
+        simulator = stack.enter_context(_simulated(order.simulator)) if order.simulator else None
+        target = msgspec.structs.replace(order.target, base_url=simulator.base_url) if simulator else order.target
         found = preflight(target, order.key, order.sampling)
         directory = RunDirectory.create(order.results_dir, order.command, target.profile or target.model)
         stack.callback(directory.close)
@@ -62,6 +64,7 @@ def measure(order: Order, *, largest: int, campaign_of: Callable[[Load], Campaig
                 sampling=order.sampling,
                 cache=order.cache,
                 listener=listener,
+                simulator=simulator,
             )
         )
         return session.conduct(campaign)
@@ -102,17 +105,16 @@ def deliver(document: Document, arguments: Arguments, directory: Path) -> int:
 
 
 @contextlib.contextmanager
-def _simulated(order: Order) -> Iterator[Target]:
+def _simulated(settings: SimulatorSettings) -> Iterator[Simulator]:
     from loadgen.simulator.process import Simulator, SimulatorError
 
-    assert order.simulator is not None
-    simulator = Simulator(order.simulator)
+    simulator = Simulator(settings)
     try:
         simulator.start()
     except SimulatorError as error:
         raise ServerUnusableError(str(error)) from None
     try:
-        yield msgspec.structs.replace(order.target, base_url=simulator.base_url)
+        yield simulator
     finally:
         simulator.stop()
 

@@ -94,7 +94,8 @@ def _print_facts(document: Document, console: Console, directory: Path | None) -
     ]
     if run.simulator is not None:
         timing = "calibrated" if run.simulator.get("calibrated") else "uncalibrated: a written estimate, not a measured server"
-        facts.insert(2, ("simulated", f"the server is loadgen's simulator; its timing is {timing}"))
+        late = max((one.simulator["lateness_share_of_step"] or 0 for one in document.plans if one.simulator), default=0.0)
+        facts.insert(2, ("simulated", f"the server is loadgen's simulator; its timing is {timing}; at most {late:.1%} of a step late"))
     if machine.proxies:
         facts.append(("proxies", ", ".join(f"{name}={value}" for name, value in machine.proxies.items())))
     if target.retries:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from loadgen.fleet import Crew
     from loadgen.plan import Cache, Plan
     from loadgen.rundir import RunDirectory
+    from loadgen.simulator.process import Simulator
     from loadgen.target import Target
     from loadgen.workload import WorkloadHead
 
@@ -57,7 +58,8 @@ def workers_for(max_concurrent: int, cores: int) -> int:
 class Session:
     """Performs a campaign's plans. Use as a context manager around `conduct`.
 
-    opening: what run.json says from the start. prompts: what the dialect's `encode` takes, one for each item.
+    opening: what run.json says from the start. prompts: what the dialect's `encode` takes, one for each item. simulator: the
+    embedded server, if it is the one that is measured: what it says of its own lateness is kept with each plan.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Session:
         sampling: Sampling,
         cache: Cache,
         listener: Listener,
+        simulator: Simulator | None = None,
     ) -> None:
         self.directory = directory
         self.interrupts = Interrupts()
@@ -81,6 +84,7 @@ class Session:
         self._sampling = sampling
         self._cache: Cache = cache
         self._listener = listener
+        self._simulator = simulator
         self._history: list[Performed] = []
 
     def __repr__(self) -> str:
@@ -125,6 +129,9 @@ class Session:
     def _write_workload(self, path: Path, prompts: Sequence[Any]) -> WorkloadHead:
         return write_workload(path, prompts, target=self._target, sampling=self._sampling, cache=self._cache)
 
+    def _keep(self, path: Path, value: Any) -> None:
+        self.directory.write(str(path.relative_to(self.directory.path)), msgspec.json.encode(value))
+
     def _workload(self, plan: Plan, place: Path) -> Path:
         """The run's file; where pixels must differ from request to request, one of the plan's own."""
         if self._cache != "pixels":
@@ -138,10 +145,12 @@ class Session:
         from loadgen import document, scrape
 
         place = self.directory.plan_directory(plan.number, plan.label)
-        self.directory.write(str((place / "plan.json").relative_to(self.directory.path)), msgspec.json.encode(plan))
+        self._keep(place / "plan.json", plan)
         workload = str(self._workload(plan, place))
         endpoint = self._target.endpoint(self._key)
         before = scrape.scrape(endpoint)
+        if self._simulator is not None:
+            self._simulator.reset()
         assignments = [
             Assign(
                 plan=plan,
@@ -164,7 +173,9 @@ class Session:
             after = scrape.wait_idle(endpoint)
             if after is not None:
                 delta = scrape.ServerDelta.between(before, after)
-                self.directory.write(str((place / "server.json").relative_to(self.directory.path)), msgspec.json.encode(delta))
+                self._keep(place / "server.json", delta)
+        if self._simulator is not None:
+            self._keep(place / "simulator.json", self._simulator.stats())
         return document.performed(place, self._opening)
 
 

@@ -18,18 +18,24 @@ def closed_loop_throughput(
 ) -> float:
     """Requests per second of `concurrency` clients, each sending its next request `turnaround_ns` after its last answer.
 
-    Prompts share no prefix. Steady state: `requests` completions are timed, after `concurrency` completions that are not.
+    Prompts share no prefix. Steady state: at least `requests` completions are timed, after `concurrency` completions that are not.
+    Equal requests end in the same step, many at a time, so the time runs from one step's end to another's and counts whole steps.
     A client's next request arrives after the step that answered it, so it never joins the step that starts there.
     """
     engine = Engine(settings)
-    completions: list[int] = []
     for _ in range(concurrency):
         engine.submit(0, Sequence(prompt_tokens, output_tokens, image_pixels=image_pixels))
-    while len(completions) < concurrency + requests:
+    begun_ns, done = 0, 0
+    while True:
         end_ns = engine.next_step_end()
         assert end_ns is not None, "a closed loop never runs dry"
+        finished = 0
         for emission in engine.advance(end_ns):
             if emission.finished:
-                completions.append(end_ns)
+                finished += 1
                 engine.submit(end_ns + turnaround_ns, Sequence(prompt_tokens, output_tokens, image_pixels=image_pixels))
-    return requests / ((completions[concurrency + requests - 1] - completions[concurrency - 1]) / 1e9)
+        done += finished
+        if finished and not begun_ns and done >= concurrency:
+            begun_ns, done = end_ns, 0
+        elif finished and begun_ns and done >= requests:
+            return done / ((end_ns - begun_ns) / 1e9)

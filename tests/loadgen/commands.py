@@ -14,7 +14,7 @@ DEADLINE_S = 40.0
 def loadgen(*words, **options):
     """Run a command to its end; the completed process with its text."""
     return subprocess.run(
-        [sys.executable, "-m", "loadgen.cli", *map(str, words)], capture_output=True, text=True, timeout=DEADLINE_S, **options
+        [sys.executable, "-m", "loadgen.cli", *map(str, words)], capture_output=True, text=True, **{"timeout": DEADLINE_S, **options}
     )
 
 

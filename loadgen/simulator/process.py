@@ -9,7 +9,6 @@ import http.client
 import json
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from types import TracebackType
@@ -17,6 +16,7 @@ from typing import IO, Any, Final, Self, cast
 
 import msgspec
 
+from loadgen.interpreter import fresh
 from loadgen.simulator.settings import SimulatorSettings
 
 READY_S: Final = 10.0  # an interpreter and its imports, on a machine that is busy
@@ -56,9 +56,8 @@ class Simulator:
 
         """
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "loadgen.simulator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
-        )
+        argv, environment = fresh("loadgen.simulator")
+        self._process = subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr)
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None

@@ -1,4 +1,4 @@
-"""What every transport must make of connections: reuse, the keep-alive race, cancelling, deadlines, and the limits of this machine."""
+"""What every transport must make of connections: reuse, the keep-alive race, cancelling, and the limits of this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from carriers import PATIENCE, Carrier, Sent, ask, send, until
 from servers.chaos import CLOSE, DEAF, HEAR, RESET, STALL, STREAM_HEAD, ChaosServer, answer, chunked, stream
 
-from clients.endpoint import Timeouts
 from clients.errors import Outcome
 
 STOP = b'{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}'
@@ -78,10 +77,14 @@ def test_a_fresh_connection_that_dies_is_a_reset(chaos: ChaosServer, carrier: Ca
 
 
 def test_a_reused_connection_that_dies_within_its_answer_is_not_replaced(chaos: ChaosServer, carrier: Carrier) -> None:
-    """An answer that had begun is broken, not raced."""
-    first, second = chaos.script(GOOD), chaos.script(GOOD[: len(STREAM_HEAD) + 8], 0.02, CLOSE)
-    _, exchange = in_turn(carrier, chaos.url, ask(first), ask(second))
-    assert (exchange.outcome, exchange.reconnects, len(second.visits)) == (Outcome.TRUNCATED, 0, 1)
+    """An answer that had begun is broken, not raced; half a head is a beginning too, where reads are seen before they are parsed."""
+    cuts = [(len(STREAM_HEAD) + 8, Outcome.TRUNCATED)]
+    if carrier.stamping == "arrival":
+        cuts.append((30, Outcome.RESET))
+    for cut, outcome in cuts:
+        first, second = chaos.script(GOOD), chaos.script(GOOD[:cut], 0.02, CLOSE)
+        _, exchange = in_turn(carrier, chaos.url, ask(first), ask(second))
+        assert (exchange.outcome, exchange.reconnects, len(second.visits)) == (outcome, 0, 1)
 
 
 def test_an_answer_that_nobody_asked_for_reaches_no_request(chaos: ChaosServer, carrier: Carrier) -> None:
@@ -236,53 +239,6 @@ def test_closing_cancels_what_is_under_way_and_leaves_no_socket(chaos: ChaosServ
         await transport.close()
 
     carrier.run(work())
-
-
-# A deadline that passes soon, in a table with those that do not.
-SOON_S = 0.15
-DEADLINES = [
-    ("no byte at all", (STALL,), {"first_byte_s": SOON_S}, Outcome.FIRST_BYTE_TIMEOUT),
-    ("a head and no byte of the body", (STREAM_HEAD, STALL), {"first_byte_s": SOON_S}, Outcome.FIRST_BYTE_TIMEOUT),
-    ("a token, then silence", (STREAM_HEAD + chunked(EVENT, end=False), STALL), {"stall_s": SOON_S}, Outcome.STALL_TIMEOUT),
-    ("a drip", (STREAM_HEAD, *[chunked(b":\n", end=False), 0.01] * 500), {"total_s": SOON_S, "stall_s": 5}, Outcome.TOTAL_TIMEOUT),
-    ("comments for ever", (STREAM_HEAD, *[chunked(b": ping\n\n", end=False), 0.001] * 5000), {"total_s": SOON_S}, Outcome.TOTAL_TIMEOUT),
-    (
-        "a drip faster than the stall",
-        (STREAM_HEAD, *[chunked(EVENT, end=False), 0.02] * 20, chunked(b"data: " + STOP + b"\n\n")),
-        {"stall_s": 5},
-        Outcome.OK,
-    ),
-]
-
-
-def test_each_deadline_has_its_outcome(chaos: ChaosServer, carrier: Carrier) -> None:
-    """Short deadlines against a silent or slow server; what had arrived is kept, and the server sees the client go."""
-    found = {}
-    for what, steps, limits, _ in DEADLINES:
-        script = chaos.script(*steps)
-        exchange = carrier.one(
-            chaos.url, ask(script), Timeouts(**{"connect_s": 20, "first_byte_s": 20, "stall_s": 20, "total_s": 20, **limits})
-        )
-        found[what] = exchange.outcome
-        limit_s = min(limits.values())
-        if exchange.outcome is not Outcome.OK:
-            assert f"{limit_s:g} s" in str(exchange.error)
-            assert exchange.end_ns - exchange.due_ns >= limit_s * 1e9
-    assert found == {what: outcome for what, _, _, outcome in DEADLINES}
-
-
-def test_a_listener_that_accepts_nobody_is_a_connect_timeout(carrier: Carrier) -> None:
-    """Its backlog is full, so our SYN is dropped: no refusal, no connection, nothing was sent."""
-    with closing(socket.create_server(("127.0.0.1", 0), backlog=0)) as listener:
-        address = listener.getsockname()
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(address)
-        exchange = carrier.one(f"http://127.0.0.1:{address[1]}", ask(), Timeouts(connect_s=SOON_S))
-        for one in waiting:
-            one.close()
-    assert (exchange.outcome, exchange.sent_ns) == (Outcome.CONNECT_TIMEOUT, 0)
 
 
 def test_a_port_where_nobody_listens_refuses(carrier: Carrier) -> None:

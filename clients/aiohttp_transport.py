@@ -21,7 +21,7 @@ from yarl import URL
 from clients.aiohttp_errors import FAILURES, error_of
 from clients.aiohttp_flight import Flight, stamp_reads
 from clients.errors import Outcome, RequestError, UsageError, request_error
-from clients.transport import IDLE_LIMIT_S, Watch
+from clients.transport import IDLE_LIMIT_S, Watch, mask_credentials
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -72,11 +72,13 @@ class AiohttpTransport:
         self._shortest_s = timeouts.shortest_s
         self.stamping: Literal["arrival", "wake"] = "arrival"
         self._endpoint = endpoint
+        self._credentials = endpoint.credentials
         self._proxy = _proxy_for(endpoint) if trust_env else None
         self._where = f"{self._proxy.host}:{self._proxy.port}" if self._proxy is not None else urlsplit(endpoint.base_url).netloc
         self._ssl = _ssl_for(endpoint)
         # Compression costs the client more than the network saves, and merges events; a gateway that compresses all the same is read.
-        self._headers = CIMultiDict({"User-Agent": "loadgen", "Accept-Encoding": "identity", **endpoint.request_headers()})
+        self._headers = CIMultiDict({"User-Agent": "loadgen", "Accept-Encoding": "identity"})
+        self._headers.update(endpoint.request_headers())
         self._urls: dict[str, URL] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._flights: set[Flight] = set()
@@ -163,6 +165,8 @@ class AiohttpTransport:
             exchange.finish(now_ns)
         else:
             exchange.fail(now_ns, request_error(Outcome.PROTOCOL, "the transport failed; the event loop logs how"))
+        if exchange.error is not None:
+            mask_credentials(exchange, self._credentials)
         flight.done(exchange)
 
     async def _exchange(self, flight: Flight, watch: Watch) -> None:

@@ -140,6 +140,9 @@ class Chat:
         if body.usage is not None:
             answer.total_usage(body.usage)
         said = [choice.message for choice in choices if choice.message is not None]
+        for message in said:
+            for place, call in enumerate(message.tool_calls or ()):
+                call.index = place  # each is whole here; servers leave the index out, or write 0 for all
         answering = any(message.content or message.tool_calls for message in said)
         if answering or any(message.reasoning or message.reasoning_content for message in said):
             answer.output(now_ns, answering, -1)

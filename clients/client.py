@@ -234,7 +234,7 @@ class LLMClient:
         return merged_sampling(self.settings.sampling, overrides, of)
 
     def _lanes(self, count: int, max_concurrent: int | None, batch_size: int | None, delay_s: float) -> Lanes:
-        if not 0 <= delay_s < float("inf"):
+        if isinstance(delay_s, bool) or not isinstance(delay_s, int | float) or not 0 <= delay_s < float("inf"):
             raise UsageError(f"delay_between_batches: got {delay_s!r}, takes seconds, 0 or more")
         size = self.settings.batch_size if batch_size is None else batch_size
         if delay_s and size is None:

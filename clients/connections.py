@@ -94,12 +94,17 @@ class Connections:
             await here.end()
 
     def close(self) -> None:
-        """Closes what is on loops of other threads and waits for it; what is on this thread's loop is closed as that runs on."""
+        """Closes what is on other loops and waits for it, running a loop that does not run; what is on the loop that this is called
+        from is closed as that runs on.
+        """
         kept, self._kept = self._kept, {}
+        here = asyncio._get_running_loop()
         for each in kept.values():
-            if each.loop.is_running() and each.loop is not asyncio._get_running_loop():
+            if each.loop.is_running() and each.loop is not here:
                 with suppress(TimeoutError):
                     asyncio.run_coroutine_threadsafe(each.end(), each.loop).result(CLOSE_GRACE_S)
+            elif here is None and not each.loop.is_closed():  # of run_until_complete, whose caller closes the loop next
+                each.loop.run_until_complete(each.end())
             else:
                 each.end_soon()
 

@@ -8,16 +8,14 @@ and what it takes, and neither a message nor a repr shows a credential.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from clients.errors import UsageError
-from clients.secret import Secret
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from clients.secret import SHORTEST, Secret
 
 _TAKES = "takes http://host[:port]/path or https://…, such as http://localhost:8000/v1"
 
@@ -28,10 +26,12 @@ _OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "trans
 
 def check_header(name: str, value: str) -> None:
     """Raises UsageError for what cannot be a header; the value, which may be a key, is not in the message."""
-    if not name or not _TOKEN.issuperset(name):
+    if not isinstance(name, str) or not name or not _TOKEN.issuperset(name):
         raise UsageError(f"headers: got the name {name!r}, takes letters, digits and hyphens")
     if name.lower() in _OWN_HEADERS:
         raise UsageError(f"headers: {name} is set by the transport, takes any other")
+    if not isinstance(value, str):
+        raise UsageError(f"headers: the value of {name} is {type(value).__name__}, takes a string")
     if any((ord(character) < 0x20 and character != "\t") or not 0x7F != ord(character) <= 0xFF for character in value):
         raise UsageError(f"headers: the value of {name} has a line break, a control or a character outside latin-1")
 
@@ -82,16 +82,20 @@ class Endpoint(msgspec.Struct, frozen=True):
     ) -> Endpoint:
         """An endpoint from what a user typed. Raises UsageError, without ever showing a credential."""
         parts = _split(base_url)
+        if headers is not None and not isinstance(headers, Mapping):
+            raise UsageError(f"headers: got {type(headers).__name__}, takes a dict of names and values")
+        if not isinstance(insecure, bool):
+            raise UsageError(f"insecure: got {insecure!r}, takes True or False")
         for name, value in (headers or {}).items():
             check_header(name, value)
         if ca_file is not None:
             if insecure:
                 raise UsageError("ca_file: has no use with insecure=True, which trusts every certificate; takes one of the two")
-            if not os.path.isfile(ca_file):
-                raise UsageError(f"ca_file: there is no file {os.fspath(ca_file)!r}, takes a PEM file of certificates")
+            if not isinstance(ca_file, str | os.PathLike) or not os.path.isfile(ca_file):
+                raise UsageError(f"ca_file: there is no file {str(ca_file)!r}, takes a PEM file of certificates")
         return cls(
             base_url=f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}",
-            api_key=Secret(api_key) if isinstance(api_key, str) else api_key,
+            api_key=api_key if api_key is None or isinstance(api_key, Secret) else Secret(api_key),
             headers=dict(headers or {}),
             ca_file=None if ca_file is None else os.fspath(ca_file),
             insecure=insecure,
@@ -113,6 +117,12 @@ class Endpoint(msgspec.Struct, frozen=True):
         if self.api_key is not None and not any(name.lower() == "authorization" for name in headers):
             headers["Authorization"] = f"Bearer {self.api_key.reveal()}"
         return headers
+
+    @property
+    def credentials(self) -> list[str]:
+        """What must not be shown of what requests carry, the longest first: the key, and each word of the headers' values."""
+        words = {word for value in self.request_headers().values() for word in value.split()}
+        return sorted((word for word in words if len(word) >= SHORTEST), key=len, reverse=True)
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         # Header values may be keys (api-key, X-Auth-Token): only their names are shown.

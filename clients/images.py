@@ -16,6 +16,7 @@ import os
 import re
 import stat
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -42,6 +43,10 @@ _SIGNATURES = (
     (b"II*\x00", "image/tiff"),
     (b"MM\x00*", "image/tiff"),
 )
+# An image that Pillow has opened is read at its first use, from one file position: two threads with the same one would both get
+# half of it, and say nothing. Reading is short beside encoding.
+_loading = threading.Lock()
+
 _DATA_URI = re.compile(r"data:([^,]*?);base64,", re.IGNORECASE)
 
 
@@ -159,8 +164,10 @@ def _within(data: bytes, mime: str, name: str, max_pixels: int) -> tuple[bytes, 
 def _from_pillow(image: Image, max_pixels: int | None) -> str:
     name = f"of Pillow, {image.mode} {image.width}x{image.height}"
     try:
+        with _loading:
+            image.load()
         data, _ = _shrunk(image, max_pixels or image.width * image.height, "PNG")
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, SyntaxError, EOFError) as fault:
         raise _unsendable(name, f"cannot be encoded: {fault}") from None
     return _from_bytes(data, name, None)
 

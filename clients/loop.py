@@ -51,7 +51,8 @@ class PrivateLoop:
         return threading.get_ident() == self._thread.ident
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The result of `await work()`, run here. Ctrl-C in the caller cancels it, waits for its end and goes on.
+        """The result of `await work()`, run here. What a signal raises in the caller (Ctrl-C, a job's time limit) cancels it, and is
+        raised when it has ended.
 
         Raises what the coroutine raises; UsageError when called from a callback on this very loop, which would wait for itself.
         """
@@ -68,9 +69,10 @@ class PrivateLoop:
         future = asyncio.run_coroutine_threadsafe(watched(), self.loop)
         try:
             return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            ended.wait(CANCEL_GRACE_S)
+        except BaseException:
+            if not future.done():
+                future.cancel()
+                ended.wait(CANCEL_GRACE_S)
             raise
 
     def stop(self) -> None:

@@ -160,7 +160,7 @@ class Sampling(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             return msgspec.convert(self._set_fields() | overrides, Sampling)
         except msgspec.ValidationError as fault:
             message, _, path = str(fault).partition(" - at `$.")
-            raise UsageError(f"{path.rstrip('`') or 'sampling'}: {message}") from None
+            raise UsageError(f"{path.rstrip('`')}: {message}" if path else message) from None  # without path: of __post_init__
 
     def as_body(self) -> dict[str, Any]:
         """The keys that these parameters add to a request body: only what is set, extra_body last."""

@@ -80,7 +80,7 @@ def passing(error: RequestError, *, endpoint_known_good: bool) -> bool:
 class Retrying:
     """A transport that sends a request again by `policy`.
 
-    lists_model: asked (once at a time) when a 404 arrives before anything succeeded: does /v1/models list the model?
+    lists_model: asked (once for all who wait for it) when a 404 arrives before anything succeeded: does /v1/models list the model?
     on_attempt: told of each attempt that another one follows. seed: of the waits' draws; None for a random one.
     """
 
@@ -103,6 +103,8 @@ class Retrying:
         self.listed = False  # /v1/models has named the model
         self.succeeded: set[str] = set()  # dialects that have: each is a path of its own that may be missing
         self.waiting: set[_Attempts] = set()
+        self._closing = False
+        self._question: asyncio.Task[bool] | None = None
 
     def __repr__(self) -> str:
         return f"<Retrying {self.transport!r} max_retries={self.policy.max_retries} waiting={len(self.waiting)}>"
@@ -114,6 +116,11 @@ class Retrying:
 
     async def close(self) -> None:
         """Ends the waits (their requests are cancelled), then the transport under it."""
+        self._closing = True
+        question = self._question
+        if question is not None:
+            question.cancel()
+            await asyncio.wait([question])
         for attempts in list(self.waiting):
             attempts.cancel()
         await asyncio.sleep(0)  # their `done` is due on the loop
@@ -121,6 +128,26 @@ class Retrying:
 
     def known_good(self, exchange: Exchange) -> bool:
         return self.listed or exchange.request.dialect.name in self.succeeded
+
+    def wait_s(self, failed: Exchange, error: RequestError) -> float | None:
+        """How long to wait before `failed` is sent again; None: it is not."""
+        if self._closing or _heard(failed, error):
+            return None
+        good = self.known_good(failed)
+        return self.policy.wait_s(error, failed.attempt, endpoint_known_good=good, draw=self.draw.random())
+
+    async def ask(self, lists_model: Callable[[], Awaitable[bool]]) -> None:
+        """Sets `listed`. A burst of 404s asks one question: the server that limits rates is not to be asked for each."""
+        if self._question is None:
+            self._question = asyncio.ensure_future(lists_model())
+            self._question.add_done_callback(self._answered)
+        await asyncio.wait([self._question])
+
+    def _answered(self, question: asyncio.Future[bool]) -> None:
+        self._question = None
+        # No list to be had: the 404 stands as it is.
+        if not question.cancelled() and not isinstance(question.exception(), RequestError):
+            self.listed = self.listed or question.result()
 
 
 class _Attempts:
@@ -175,26 +202,19 @@ class _Attempts:
         self._decide(exchange, error)
 
     async def _ask(self, lists_model: Callable[[], Awaitable[bool]]) -> None:
-        try:
-            listed = await lists_model()
-        except RequestError:
-            listed = False  # the list cannot be had: the 404 stands as it is
+        await self._retrying.ask(lists_model)
         failed = self._last
         self._question = None
         if failed is not None and failed.error is not None:
-            self._retrying.listed = self._retrying.listed or listed
             self._decide(failed, failed.error)
 
     def _decide(self, failed: Exchange, error: RequestError) -> None:
         retrying = self._retrying
-        good = retrying.known_good(failed)
-        wait_s = None
-        if not _heard(failed, error):
-            wait_s = retrying.policy.wait_s(error, failed.attempt, endpoint_known_good=good, draw=retrying.draw.random())
+        wait_s = retrying.wait_s(failed, error)
         if wait_s is None:
             self._last = None
             retrying.waiting.discard(self)
-            failed.error = _explained(error, failed.attempt, retrying.policy, known_good=good)
+            failed.error = _explained(error, failed.attempt, retrying.policy, known_good=retrying.known_good(failed))
             failed.outcome = failed.error.outcome
             self._done(failed)
             return

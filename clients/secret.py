@@ -1,6 +1,6 @@
 """A key that cannot be shown by accident.
 
-Knows one string and when it may be used in a header; knows nothing of where keys are sent.
+Knows one string, when it may be used in a header and how it is taken out of what others say; knows nothing of where keys are sent.
 Law: only `reveal()` gives the value. `repr`, `str`, `format` and every message here show `***`, whatever the value is.
 """
 
@@ -8,10 +8,30 @@ from __future__ import annotations
 
 import hmac
 import os
+from typing import TYPE_CHECKING
 
 from clients.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 MASK = "***"
+
+# Below it no key is secret (vLLM takes any; "EMPTY" and "none" are usual), and to mask such a word would spoil the sentences it is in.
+SHORTEST = 8
+_CUT = 4  # characters of a key at the end of a text that was cut off: fewer say nothing, and words would be taken for them
+
+
+def masked(text: str, credentials: Iterable[str]) -> str:
+    """The text with *** for each of the credentials, the longest first, also for the beginning of one that the end of the text cut off."""
+    for value in credentials:
+        text = text.replace(value, MASK)
+        words = text.rstrip("'\"")  # an excerpt is quoted
+        for size in range(len(value) - 1, _CUT - 1, -1):
+            if words.endswith(value[:size]):
+                text = words[:-size] + MASK + text[len(words) :]
+                break
+    return text
 
 
 class Secret:

@@ -18,6 +18,7 @@ from clients.errors import UsageError
 from clients.messages import Sampling
 from clients.retry import RetryPolicy
 from clients.secret import Secret
+from clients.transports import checked_transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +32,10 @@ EndpointName = Literal["chat", "completions"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All of a client but its connections. model_name None: the server's only one. batch_size None: no barriers."""
+    """All of a client but its connections. model_name None: the server's only one. batch_size None: no barriers.
+
+    Raises UsageError for a value of another type.
+    """
 
     endpoint: Endpoint
     model_name: str | None
@@ -45,6 +49,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int | None
     max_pixels: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.model_name is not None and (not isinstance(self.model_name, str) or not self.model_name.strip()):
+            raise UsageError(f"model_name: got {self.model_name!r}, takes the name of a model, or None for the server's only one")
+        checked_transport(self.transport)
+        for name, kind, takes in _TAKES:
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise UsageError(f"{name}: got {value!r}, takes {takes}")
+
+
+_TAKES = (
+    ("timeouts", Timeouts, "Timeouts, such as Timeouts(total_s=60.0)"),
+    ("retry", RetryPolicy, "a RetryPolicy, such as RetryPolicy(max_retries=0)"),
+    ("streaming", bool, "True or False"),
+)
+
 
 def resolve_endpoint(
     base_url: str | None,
@@ -56,7 +76,7 @@ def resolve_endpoint(
 ) -> Endpoint:
     """The endpoint of what was given; else of LOADGEN_BASE_URL and OPENAI_API_KEY; else localhost, without a key."""
     return Endpoint.parse(
-        base_url or os.environ.get(BASE_URL_ENV) or DEFAULT_BASE_URL,
+        base_url if base_url is not None else os.environ.get(BASE_URL_ENV) or DEFAULT_BASE_URL,
         api_key=api_key if api_key is not None else Secret.from_env(API_KEY_ENV),
         headers=headers,
         insecure=insecure,

@@ -137,6 +137,7 @@ class Stream:
 
     def __init__(self, home: PrivateLoop, start: Open) -> None:
         self._home = home
+        self._start = start  # holds the client, whose end would close its connections, this stream's too
         self._box = _Letterbox()
         self._flight: Flight | None = None
         self._closed = False

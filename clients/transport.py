@@ -5,7 +5,8 @@ Law of the seam: `start` is called on the loop's thread and returns at once; `do
 never from inside `start`, with `exchange.outcome` set; after `cancel` the outcome is CANCELLED and the connection of a running
 request is closed. A transport sets `sent_ns` when the bytes are handed to the connection's socket, calls `head`, `data` and
 `finish` or `fail` with the stamps of socket reads, and never sends twice, with one exception: a *reused* connection that dies
-before any byte of an answer is replaced by a fresh one, once, and `exchange.reconnects` counts it.
+before any byte of an answer is replaced by a fresh one, once, and `exchange.reconnects` counts it. Before `done` it takes out of a
+failure what the server repeated of the credentials it was given (`mask_credentials`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from clients.errors import Outcome, RequestError, request_error
+from clients.secret import masked
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from clients.endpoint import Timeouts
     from clients.exchange import Exchange, Request
@@ -144,6 +146,16 @@ _BY_ERRNO = {
     errno.ETIMEDOUT: (Outcome.CONNECT_TIMEOUT, "the network gave up connecting"),
     errno.ECONNREFUSED: (Outcome.CONNECT, "connection refused"),
 }
+
+
+def mask_credentials(exchange: Exchange, credentials: Sequence[str]) -> None:
+    """Of an exchange that failed: no credential is left in the server's words, its code, its request id or where it redirects to."""
+    error = exchange.error
+    assert error is not None
+    error.args = (masked(str(error), credentials),)
+    error.code = masked(error.code, credentials)
+    error.request_id = exchange.request_id = masked(exchange.request_id, credentials)
+    exchange.location = masked(exchange.location, credentials)
 
 
 def connect_error(error: OSError, where: str) -> RequestError:

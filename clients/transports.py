@@ -27,7 +27,11 @@ TRANSPORTS: dict[str, Callable[[Endpoint, Timeouts], Transport]] = {"aiohttp": _
 
 def open_transport(name: str, endpoint: Endpoint, timeouts: Timeouts) -> Transport:
     """A transport for one endpoint, on the running event loop. Raises UsageError for a name that is not in TRANSPORTS."""
-    make = TRANSPORTS.get(name)
-    if make is None:
+    return TRANSPORTS[checked_transport(name)](endpoint, timeouts)
+
+
+def checked_transport(name: str) -> str:
+    """The name itself, if it is one of TRANSPORTS."""
+    if name not in TRANSPORTS:
         raise UsageError(f"transport: got {name!r}, takes {' or '.join(sorted(TRANSPORTS))}")
-    return make(endpoint, timeouts)
+    return name

@@ -58,7 +58,9 @@ def generation_body(fields: dict[str, Any], sampling: Sampling, *, stream: bool,
         if continuous_usage:
             options["continuous_usage_stats"] = True
         body["stream"] = True
-        body["stream_options"] = options | body.get("stream_options", {})
+        told = body.get("stream_options", {})
+        if isinstance(told, dict):  # else the caller's null stands, for a server that takes no such options
+            body["stream_options"] = options | told
     return encode_body(body)
 
 

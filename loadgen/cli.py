@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from clients.errors import LoadgenError, UsageError
 from loadgen.command_line import parse
+from loadgen.streams import prepare_streams, silence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,12 +24,12 @@ _USAGE, _INVALID, _UNUSABLE, _INTERRUPTED = 2, 3, 5, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; `argv` without the program's name. Never raises for what a user did or a server is."""
-    _tolerant_streams()
+    prepare_streams()
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except BrokenPipeError:  # `loadgen … | head`: the reader has what it wanted
-        _silence_stdout()
+        silence(sys.stdout)
         return 0
     except KeyboardInterrupt:  # before a session took the signals over, or the third Ctrl-C
         return _fail("interrupted", _INTERRUPTED)
@@ -37,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), _USAGE)
     except LoadgenError as error:
         return _fail(str(error), _UNUSABLE if _is_unusable(error) else _INVALID)
+    except OSError as error:  # the disk is full, the results were removed under the run: the system's word, not a bug of ours
+        silence(sys.stdout)
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", _INVALID)
     return status
 
 
@@ -60,19 +64,6 @@ def _fail(message: str, status: int) -> int:
     with contextlib.suppress(OSError, ValueError):  # stderr may be closed, too
         sys.stderr.write(f"loadgen: {' '.join(message.split())}\n")
     return status
-
-
-def _tolerant_streams() -> None:
-    """A name that the terminal's encoding lacks (LC_ALL=C) is shown with marks instead of ending the command."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-
-
-def _silence_stdout() -> None:
-    """The interpreter flushes stdout at its end; give it somewhere to."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

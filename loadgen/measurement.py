@@ -19,6 +19,7 @@ from loadgen.preflight import ServerUnusableError, allow_files, preflight
 from loadgen.progress import progress
 from loadgen.rundir import RunDirectory
 from loadgen.session import Session, usable_cores, workers_for
+from loadgen.streams import silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,7 +93,21 @@ def command(
 
 
 def deliver(document: Document, arguments: Arguments, directory: Path) -> int:
-    """Show the document as the options say; 3 when its numbers may not be believed, else 0."""
+    """Show the document as the options say; 3 when its numbers may not be believed or it could not be shown, else 0."""
+    level = document.verdict.level if document.verdict else "invalid"
+    status = _INVALID if level == "invalid" or (level == "degraded" and arguments["fail_on_degraded"]) else 0
+    try:
+        _show(document, arguments, directory)
+    except OSError as error:
+        silence(sys.stdout)
+        if not isinstance(error, BrokenPipeError):  # else: `loadgen … | head`, and the reader has what it wanted
+            said = f"the report cannot be written ({error.strerror}); `loadgen report {directory}` makes it again"
+            sys.stderr.write(f"loadgen: {said}\n")
+            return _INVALID
+    return status
+
+
+def _show(document: Document, arguments: Arguments, directory: Path) -> None:
     from loadgen.report import write_report
 
     if arguments["json"]:
@@ -100,8 +115,6 @@ def deliver(document: Document, arguments: Arguments, directory: Path) -> int:
         sys.stdout.flush()
     stream = sys.stderr if arguments["json"] else sys.stdout
     write_report(document, stream, directory=directory, metrics=arguments["percentile_metrics"])
-    level = document.verdict.level if document.verdict else "invalid"
-    return _INVALID if level == "invalid" or (level == "degraded" and arguments["fail_on_degraded"]) else 0
 
 
 @contextlib.contextmanager

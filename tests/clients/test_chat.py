@@ -346,6 +346,16 @@ def test_a_reply_that_stopped_at_once_has_no_output():
     assert answer.usage.completion_tokens == 1
 
 
+@pytest.mark.parametrize("place", [{}, {"index": 0}])
+def test_tool_calls_that_were_not_streamed_are_whole(place):
+    """Two calls are two, also from a server that gives them no id, and no index or the same."""
+    calls = [{**place, "id": "", "function": {"name": name, "arguments": "{}"}} for name in ("weather", "clock")]
+    document = {"choices": [{"index": 0, "message": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
+    answer = Answer()
+    CHAT.decode_body(json.dumps(document).encode(), 77, answer)
+    assert answer.tool_calls() == [ToolCall("", "weather", "{}"), ToolCall("", "clock", "{}")]
+
+
 def test_tool_calls_that_were_not_streamed_keep_their_order():
     """Without an index, each new id is a new call."""
     answer = Answer()
@@ -386,6 +396,8 @@ def test_a_body_holds_what_was_asked_for():
         "stream_options": {"include_usage": True, "continuous_usage_stats": True, "x": 2},
     }
     assert json.loads(CHAT.encode("m", "Hi", Sampling(), stream=True))["stream_options"] == {"include_usage": True}
+    without = Sampling(extra_body={"stream_options": None})  # for a server that refuses them
+    assert json.loads(CHAT.encode("m", "Hi", without, stream=True))["stream_options"] is None
 
 
 @pytest.mark.parametrize("extra", [{"seed": 2**70}, {"x": "\ud800"}, {"x": object()}, {1: 2}])

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from fakes import FakeTransport, answers, breaks, chunk, hangs, refuses
@@ -223,6 +223,7 @@ def test_a_batch_waits_for_the_one_before_and_the_delay(client) -> None:
         ({"batch_size": 0}, "batch_size: got 0"),
         ({"delay_between_batches": 1.0}, "delay_between_batches: has no batches"),
         ({"delay_between_batches": -1.0, "batch_size": 2}, "delay_between_batches: got -1.0"),
+        ({"delay_between_batches": "1", "batch_size": 2}, "delay_between_batches: got '1'"),
         ({"max_concurent": 3}, "max_concurent: not an option of .*generate_batch; did you mean max_concurrent?"),
         ({"max_tokns": 3}, "max_tokns: .*did you mean max_tokens?"),
         ({"temperature": "hot"}, "temperature: Expected"),
@@ -313,7 +314,42 @@ def test_ctrl_c_in_a_sync_batch_cancels_it_and_is_raised(sim, client) -> None:
     assert client.generate("still works").ok
 
 
+def test_what_a_signal_raises_in_a_sync_batch_cancels_it(sim, client) -> None:
+    """A job's time limit is an exception too: nothing goes on behind the caller's back."""
+
+    class OutOfTimeError(Exception):
+        pass
+
+    def raise_it(number: int, frame: object) -> None:
+        raise OutOfTimeError
+
+    def interrupt() -> None:
+        while sim.stats()["requests_inflight"] < 4:
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    sim.wait_idle()
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    thread = threading.Thread(target=interrupt)
+    try:
+        thread.start()
+        with pytest.raises(OutOfTimeError):
+            client.generate_batch(["a"] * 100, 4, max_tokens=20_000)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+    sim.wait_idle()
+
+
 # Streams
+
+
+def test_a_stream_keeps_its_client(sim) -> None:
+    """A client that nobody else holds must not close the connection under its stream."""
+    stream = LLMClient(sim.base_url, model_name="gpt-oss-20b").stream("x", max_tokens=100)
+    gc.collect()
+    assert len(list(stream)) == 100
+    assert stream.completion.ok
 
 
 def test_a_stream_is_the_completion_in_pieces(client) -> None:
@@ -504,6 +540,14 @@ def test_each_transport_is_closed_once(monkeypatch) -> None:
     assert [transport.closed for transport in opened] == [1, 1, 1]
 
 
+def test_close_reaches_a_loop_that_does_not_run(monkeypatch) -> None:
+    """`loop.run_until_complete(...)`, `client.close()`, `loop.close()`: the second is the last chance."""
+    with scripted(monkeypatch) as (client, opened), closing(asyncio.new_event_loop()) as loop:
+        loop.run_until_complete(client.generate_async("x"))
+        client.close()
+        assert opened[0].closed == 1
+
+
 def test_a_dropped_client_closes_its_transport(monkeypatch) -> None:
     """Garbage collection is an end too."""
     with scripted(monkeypatch) as (client, opened):
@@ -617,7 +661,18 @@ def test_the_environment_fills_in_what_is_not_given(monkeypatch) -> None:
         ({"max_concurrent": 0}, "max_concurrent: got 0"),
         ({"api_key": "sk\n"}, "api_key: has a control character"),
         ({"headers": {"X": "a\r\nY: b"}}, "headers: the value of X"),
-        ({"temperature": float("nan")}, "temperature: got nan"),
+        ({"temperature": float("nan")}, "^temperature: got nan"),
+        ({"base_url": ""}, "base_url: got ''"),  # an unset variable of the caller's must not become localhost
+        ({"model_name": ""}, "model_name: got ''"),
+        ({"timeouts": 30}, r"timeouts: got 30, takes Timeouts, such as Timeouts\(total_s=60.0\)"),
+        ({"retry": 3}, r"retry: got 3, takes a RetryPolicy, such as RetryPolicy\(max_retries=0\)"),
+        ({"transport": "htpx"}, "transport: got 'htpx', takes aiohttp"),
+        ({"streaming": "no"}, "streaming: got 'no'"),
+        ({"insecure": "no"}, "insecure: got 'no'"),  # a word is true: it would trust every certificate
+        ({"api_key": 5}, "api_key: got int"),
+        ({"headers": ["a"]}, "headers: got list"),
+        ({"headers": {"X": 5}}, "headers: the value of X is int"),
+        ({"ca_file": 5}, "ca_file: there is no file"),
     ],
 )
 def test_a_wrong_setting_is_named_at_once(options, named) -> None:

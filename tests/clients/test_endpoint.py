@@ -72,6 +72,13 @@ def test_the_key_is_sent_and_never_shown() -> None:
     assert Endpoint.parse("http://h/v1").request_headers() == {}
 
 
+def test_the_credentials_are_the_key_and_the_words_of_header_values() -> None:
+    """The longest first. A word of under 8 characters is none: EMPTY is what many give who need no key."""
+    headers = {"X-Auth": "Token hush-hush-hush", "X-Org": "acme"}
+    assert Endpoint.parse("http://h", api_key="verysecret", headers=headers).credentials == ["hush-hush-hush", "verysecret"]
+    assert Endpoint.parse("http://h", api_key="EMPTY").credentials == []
+
+
 def test_an_endpoint_pickles_as_its_settings() -> None:
     """A client that moves to another process takes its key along."""
     endpoint = Endpoint.parse("http://h/v1", api_key="sk-1", insecure=True)

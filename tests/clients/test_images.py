@@ -7,6 +7,8 @@ import io
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -200,6 +202,24 @@ def test_a_pillow_image_is_sent_as_png():
     assert opened(data_uri(image, max_pixels=200)).size == (20, 10)
     assert opened(data_uri(Image.new("CMYK", (4, 4)))).mode == "RGB"
     assert "0x0" in fails(Image.new("RGB", (0, 0)))
+
+
+def test_one_pillow_image_serves_several_threads():
+    """Items of a batch may share an image that was opened and not yet read: all of them get all of it."""
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            time.sleep(0.001)  # lets the other threads in
+            return data
+
+    noise = Image.effect_noise((200, 200), 80)
+    png = io.BytesIO()
+    noise.save(png, "PNG")
+    shared = Image.open(Slow(png.getvalue()))
+    with ThreadPoolExecutor(4) as threads:
+        sent = [opened(uri) for uri in threads.map(data_uri, [shared] * 4)]
+    assert [image.tobytes() for image in sent] == [noise.tobytes()] * 4
 
 
 def test_max_pixels_below_one_is_a_misuse():

@@ -224,6 +224,26 @@ def test_a_404_from_a_server_that_lists_the_model_is_rate_limiting() -> None:
     assert len(asked) == 1
 
 
+def test_a_burst_of_404s_asks_one_question() -> None:
+    """A server that limits rates is not asked for its models by each request that it refuses."""
+
+    async def go() -> tuple[int, list[Exchange]]:
+        asked: list[int] = []
+        retrying = Retrying(FakeTransport(*[refuses(404)] * 8, answers()), FAST, lists_model=listing(True, asked))
+        ended: list[Exchange] = []
+        for _ in range(8):
+            exchange = Exchange(chat_request(), time.perf_counter_ns())
+            retrying.start(exchange.request, exchange, ended.append)
+        async with asyncio.timeout(10):
+            while len(ended) < 8:
+                await asyncio.sleep(0.001)
+        return len(asked), ended
+
+    asked, ended = asyncio.run(go())
+    assert asked == 1
+    assert all(exchange.ok for exchange in ended)
+
+
 def test_a_404_that_stays_is_told_as_rate_limiting() -> None:
     """The caller learns what was taken for what."""
     last, _, _ = run(refuses(404, "Not Found"), lists_model=listing(True, []))
@@ -354,3 +374,23 @@ def test_closing_ends_what_waits() -> None:
         return await asyncio.wait_for(ended, 5)
 
     assert asyncio.run(go()).outcome is Outcome.CANCELLED
+
+
+def test_what_fails_while_closing_is_not_sent_again() -> None:
+    """The transport under it is closed by then: the failure is told, rather than a request that never ends."""
+
+    class Closing(FakeTransport):
+        async def close(self) -> None:
+            for flight in list(self.in_flight):
+                flight.play(breaks(Outcome.CONNECT_TIMEOUT))
+            await super().close()
+
+    async def go() -> Exchange:
+        retrying = Retrying(Closing(hangs), FAST)
+        ended: asyncio.Future[Exchange] = asyncio.get_running_loop().create_future()
+        exchange = Exchange(chat_request(), time.perf_counter_ns())
+        retrying.start(exchange.request, exchange, ended.set_result)
+        await retrying.close()
+        return await asyncio.wait_for(ended, 5)
+
+    assert asyncio.run(go()).outcome is Outcome.CONNECT_TIMEOUT

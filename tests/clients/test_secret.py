@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from clients.errors import UsageError
-from clients.secret import Secret
+from clients.secret import Secret, masked
 
 KEY = "sk-verysecret-123"
 
@@ -62,3 +62,19 @@ def test_the_environment_gives_a_key_or_none(monkeypatch) -> None:
     assert Secret.from_env("A_KEY") is None
     monkeypatch.delenv("A_KEY")
     assert Secret.from_env("A_KEY") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"Received key {KEY}.", "Received key ***."),
+        (KEY * 2, "******"),
+        (f"cut off by a limit: {KEY[:9]}", "cut off by a limit: ***"),
+        (f"an excerpt: '{KEY[:-1]}'", "an excerpt: '***'"),
+        ("ends in s", "ends in s"),  # one letter of it is no part of it
+        ("", ""),
+    ],
+)
+def test_a_key_in_what_others_say_is_masked(text, shown) -> None:
+    """Whole, and where a limit cut through it."""
+    assert masked(text, [KEY]) == shown

@@ -11,7 +11,7 @@ import random
 import zlib
 
 import pytest
-from carriers import CARRIERS, Carrier, ask
+from carriers import CARRIERS, KEY, Carrier, ask
 from recordings import WIRE, dialect_name, load, play, said, streams
 from servers.chaos import CLOSE, RESET, STREAM_HEAD, ChaosServer, Step, answer, chunked, pieces, stream
 
@@ -162,6 +162,31 @@ def test_each_fault_has_its_outcome(chaos: ChaosServer, carrier: Carrier, stream
         assert "sk-" not in repr(exchange.error)
         assert exchange.reconnects == 0
         assert exchange.due_ns <= exchange.sent_ns <= exchange.end_ns
+
+
+SECRET = "correct-horse-battery"
+# Each repeats a credential: in words, in a list of findings, as code, in a page, in an event, where it redirects, as request id, cut off.
+ECHOES = [
+    answer(b'{"error":{"message":"bad header: Bearer %b","code":"%b"}}' % (KEY.encode(), SECRET.encode()), status="401 X"),
+    answer(b'{"detail":[{"loc":["header","%b"],"msg":"no"}]}' % SECRET.encode(), status="422 X"),
+    answer(b"<title>no: %b</title>" % SECRET.encode(), status="500 X", headers="content-type: text/html"),
+    stream(b'{"error":{"message":"no %b","code":400}}' % SECRET.encode()),
+    stream(SECRET.encode()),
+    answer(status="307 X", headers=f"location: /{SECRET}"),
+    answer(b"no", status="400 X", headers=f"x-request-id: {SECRET}"),
+    answer(b"x" * 190 + SECRET.encode(), status="400 X", headers="content-type: text/plain"),
+]
+
+
+def test_what_a_server_repeats_of_the_credentials_is_masked(chaos: ChaosServer, carrier: Carrier) -> None:
+    """The key and a header's value: a failure shows neither, wherever the server put it."""
+    requests = [ask(chaos.script(echo)) for echo in ECHOES]
+    for exchange in carrier.all(chaos.url, requests, headers={"x-token": SECRET}):
+        assert exchange.error is not None
+        shown = f"{exchange.error!r} {exchange.error.__dict__} {exchange.request_id} {exchange.location}"
+        assert "***" in shown
+        assert KEY not in shown
+        assert SECRET[:6] not in shown
 
 
 def test_what_arrived_before_a_break_keeps_its_timing(chaos: ChaosServer, carrier: Carrier) -> None:

@@ -7,7 +7,7 @@ Law: after the `with` block, or the death of this process, no simulator is left.
 import contextlib
 import http.client
 import json
-import select
+import selectors
 import subprocess
 import tempfile
 import time
@@ -64,8 +64,9 @@ class Simulator:
         with contextlib.suppress(BrokenPipeError):  # it died at once; what it said follows
             stdin.write(msgspec.json.encode(self.settings) + b"\n")
             stdin.flush()  # and stays open: its end is the simulator's
-        readable, _, _ = select.select([stdout], [], [], READY_S)
-        line = stdout.readline() if readable else b""
+        with selectors.DefaultSelector() as selector:  # select() takes no descriptor above 1,023, and this may be a busy process
+            selector.register(stdout, selectors.EVENT_READ)
+            line = stdout.readline() if selector.select(READY_S) else b""
         ready: dict[str, Any] = json.loads(line) if line else {"ready": False, "error": "simulator: not ready in time"}
         if not ready["ready"]:
             if not line:

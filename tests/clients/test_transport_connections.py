@@ -215,10 +215,13 @@ def open_sockets() -> list[int]:
     ports = []
     for name in os.listdir("/proc/self/fd"):
         try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+            if not target.startswith("socket:"):
+                continue
             with closing(socket.socket(fileno=os.dup(int(name)))) as connected:
                 if connected.family == socket.AF_INET:
                     ports.append(connected.getpeername()[1])
-        except OSError:
+        except OSError:  # closed meanwhile, or it listens
             continue
     return ports
 

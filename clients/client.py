@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from clients.batch import Batch, Prepare
 from clients.catalogue import ServedModel
@@ -22,7 +22,7 @@ from clients.errors import UsageError
 from clients.exchange import Exchange, Request
 from clients.lanes import Lanes
 from clients.loop import private_loop
-from clients.messages import Prompt, Sampling
+from clients.messages import Prompt, Sampling, SamplingOptions
 from clients.progress import progress_bar
 from clients.registry import ModelRegistry
 from clients.retry import Retrying, RetryPolicy
@@ -72,7 +72,7 @@ class LLMClient:
         streaming: bool = True,
         max_concurrent: int | None = None,
         batch_size: int | None = None,
-        **sampling: Any,
+        **sampling: Unpack[SamplingOptions],
     ) -> None:
         if endpoint not in ("chat", "completions"):
             raise UsageError(f"endpoint: got {endpoint!r}, takes chat or completions (embeddings: call embed)")
@@ -133,21 +133,21 @@ class LLMClient:
     def model_name(self) -> str | None:
         return self.settings.model_name
 
-    def generate(self, messages: Prompt, **sampling: Any) -> Completion:
+    def generate(self, messages: Prompt, **sampling: Unpack[SamplingOptions]) -> Completion:
         """The answer to one prompt: a string, a Message, or a list of messages. Raises the typed RequestError."""
         return private_loop().run(partial(self.generate_async, messages, **sampling))
 
-    async def generate_async(self, messages: Prompt, **sampling: Any) -> Completion:
+    async def generate_async(self, messages: Prompt, **sampling: Unpack[SamplingOptions]) -> Completion:
         """See `generate`."""
         options = self._sampling(sampling, self.generate)
         return await self._one(self._dialect, messages, options, stream=self.settings.streaming)
 
-    def stream(self, messages: Prompt, **sampling: Any) -> Stream:
+    def stream(self, messages: Prompt, **sampling: Unpack[SamplingOptions]) -> Stream:
         """The answer's pieces as they arrive; the whole is `.completion` of the stream after its end. Retried before the first piece."""
         options = self._sampling(sampling, self.stream)
         return Stream(private_loop(), partial(self._open_stream, messages, options))
 
-    def stream_async(self, messages: Prompt, **sampling: Any) -> AsyncStream:
+    def stream_async(self, messages: Prompt, **sampling: Unpack[SamplingOptions]) -> AsyncStream:
         """See `stream`: `async for piece in client.stream_async(prompt)`."""
         options = self._sampling(sampling, self.stream)
         return AsyncStream(partial(self._open_stream, messages, options))
@@ -159,7 +159,7 @@ class LLMClient:
         batch_size: int | None = None,
         delay_between_batches: float = 0.0,
         progress: bool = False,
-        **sampling: Any,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
         """One completion for each prompt, in order; a failed one has its `error` and costs its neighbours nothing.
 
@@ -178,7 +178,7 @@ class LLMClient:
         batch_size: int | None = None,
         delay_between_batches: float = 0.0,
         progress: bool = False,
-        **sampling: Any,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
         """See `generate_batch`. Cancelling it cancels what is in flight before it passes on."""
         prompts = checked_items(batch)
@@ -191,11 +191,11 @@ class LLMClient:
 
         return await self._run(lanes, prepare, len(prompts), progress=progress)
 
-    def embed(self, texts: str | Sequence[str], **sampling: Any) -> Completion:
+    def embed(self, texts: str | Sequence[str], **sampling: Unpack[SamplingOptions]) -> Completion:
         """The vectors of one text or several, in order, as `.embeddings`. Raises the typed RequestError."""
         return private_loop().run(partial(self.embed_async, texts, **sampling))
 
-    async def embed_async(self, texts: str | Sequence[str], **sampling: Any) -> Completion:
+    async def embed_async(self, texts: str | Sequence[str], **sampling: Unpack[SamplingOptions]) -> Completion:
         """See `embed`. Of the client's own sampling nothing is sent; `extra_body` of this call may name dimensions."""
         options = merged_sampling(Sampling(), sampling, self.embed)
         return await self._one(DIALECTS["embeddings"], texts, options, stream=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -27,7 +27,8 @@ class Message(msgspec.Struct, omit_defaults=True):
     tool_call_id: str | None = None
 
 
-Prompt = str | Message | Sequence[Message | Mapping[str, Any]]
+# The lists of str and int are the completions endpoint's: several prompts, or one of token ids. Chat refuses them.
+Prompt = str | Message | Sequence[Message | Mapping[str, Any]] | list[str] | list[int]
 
 
 def invalid_item(message: str) -> RequestError:
@@ -105,6 +106,27 @@ def _check_content(content: object, role: str, what: str) -> None:
         raise invalid_item(f"{what}: content is {type(content).__name__}: it takes a string or a list of content parts")
     elif role == "user":
         raise invalid_item(f"{what}: content is missing: a user message takes text or content parts")
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of `Sampling` as keywords, for editors and type checkers; a test holds the two equal."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    stop: str | list[str] | None
+    seed: int | None
+    n: int | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    logprobs: bool | int | None
+    top_logprobs: int | None
+    response_format: dict[str, Any] | None
+    tools: list[dict[str, Any]] | None
+    tool_choice: str | dict[str, Any] | None
+    ignore_eos: bool | None
+    extra_body: dict[str, Any] | None
 
 
 # What the dialect writes itself, and `n`, which decides when an answer is whole: from extra_body they would contradict what was asked for.

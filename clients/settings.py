@@ -15,7 +15,7 @@ import msgspec
 
 from clients.endpoint import Endpoint, Timeouts
 from clients.errors import UsageError
-from clients.messages import Sampling
+from clients.messages import Sampling, SamplingOptions
 from clients.retry import RetryPolicy
 from clients.secret import Secret
 from clients.transports import checked_transport
@@ -64,6 +64,21 @@ _TAKES = (
     ("retry", RetryPolicy, "a RetryPolicy, such as RetryPolicy(max_retries=0)"),
     ("streaming", bool, "True or False"),
 )
+
+
+class ClientOptions(SamplingOptions, total=False):
+    """What a client's constructor takes by keyword, for those of its kinds that pass it on; a test holds the two equal."""
+
+    timeouts: Timeouts
+    retry: RetryPolicy
+    transport: str
+    headers: Mapping[str, str] | None
+    insecure: bool
+    ca_file: str | os.PathLike[str] | None
+    endpoint: EndpointName
+    streaming: bool
+    max_concurrent: int | None
+    batch_size: int | None
 
 
 def resolve_endpoint(

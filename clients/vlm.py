@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack
 
 import msgspec
 
@@ -19,7 +19,7 @@ from clients.errors import UsageError
 from clients.images import data_uri, image_message
 from clients.lanes import Lanes
 from clients.loop import private_loop
-from clients.messages import Sampling, checked_text, invalid_item
+from clients.messages import Sampling, SamplingOptions, checked_text, invalid_item
 from clients.registry import ModelRegistry
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from clients.exchange import Request
     from clients.images import ImageSource
     from clients.secret import Secret
+    from clients.settings import ClientOptions
 
     Images: TypeAlias = ImageSource | Sequence[ImageSource]
     ImagePrompt: TypeAlias = tuple[str, Images]
@@ -50,7 +51,7 @@ class VLMClient(LLMClient):
         model_name: str | None = None,
         *,
         max_pixels: int | None = None,
-        **options: Any,
+        **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(base_url, api_key, model_name, **options)
         if max_pixels is not None and (not isinstance(max_pixels, int) or max_pixels < 1):
@@ -68,11 +69,11 @@ class VLMClient(LLMClient):
             raise UsageError(f"model: {name} is of kind {profile.kind}, a VLMClient takes one of kind vlm")
         return super().from_profile(name, known, **{"max_pixels": profile.max_pixels, **options})
 
-    def generate_with_image(self, text: str, image: Images, **sampling: Any) -> Completion:
+    def generate_with_image(self, text: str, image: Images, **sampling: Unpack[SamplingOptions]) -> Completion:
         """The answer to a text about one image or several. Raises the typed RequestError."""
         return private_loop().run(partial(self.generate_with_image_async, text, image, **sampling))
 
-    async def generate_with_image_async(self, text: str, image: Images, **sampling: Any) -> Completion:
+    async def generate_with_image_async(self, text: str, image: Images, **sampling: Unpack[SamplingOptions]) -> Completion:
         """See `generate_with_image`."""
         options = self._sampling(sampling, self.generate_with_image)
         [completion] = await self._run_images([(text, image)], Lanes(max_concurrent=1, count=1), options, ahead=0)
@@ -87,7 +88,7 @@ class VLMClient(LLMClient):
         batch_size: int | None = None,
         delay_between_batches: float = 0.0,
         progress: bool = False,
-        **sampling: Any,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
         """One completion for each `(text, image)` or `(text, [image, …])`, in order; otherwise as `generate_batch`."""
         return private_loop().run(
@@ -101,7 +102,7 @@ class VLMClient(LLMClient):
         batch_size: int | None = None,
         delay_between_batches: float = 0.0,
         progress: bool = False,
-        **sampling: Any,
+        **sampling: Unpack[SamplingOptions],
     ) -> list[Completion]:
         """See `generate_batch_with_images`."""
         items = checked_items(prompts)

@@ -8,16 +8,16 @@ pure function of the records: `build` makes the same one after the run, a year l
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from clients.errors import UsageError
+from clients.errors import LoadgenError, UsageError
 from clients.secret import MASK
 from loadgen.environment import Environment, environment
-from loadgen.plan import Plan
-from loadgen.scrape import ServerDelta
-from loadgen.summary import SCHEMA, STANDARD_PERCENTILES, Accounting, Cell, PlanFacts, Reason, Standing, Summary, Verdict
+from loadgen.plan_report import PlanReport, plan_report
+from loadgen.rundir import run_key
+from loadgen.summary import SCHEMA, STANDARD_PERCENTILES, Accounting, Cell, Reason, Standing, Summary, Verdict
 from loadgen.target import Target
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from clients.messages import Sampling
     from loadgen.campaign import Performed
     from loadgen.rundir import RunDirectory
-
-
-Said = TypeVar("Said")
 
 
 class Opening(msgspec.Struct, kw_only=True):
@@ -110,21 +107,6 @@ class Ending(msgspec.Struct, kw_only=True, frozen=True):
     interrupted: int | None = None
 
 
-class PlanReport(msgspec.Struct, kw_only=True, frozen=True):
-    """One plan: what was to be done, what came of it. absent: why there is no summary, "" when there is one.
-
-    server: what the server counted meanwhile. simulator: what the embedded one says of itself, its lateness above all.
-    """
-
-    directory: str
-    plan: Plan | None = None
-    summary: Summary | None = None
-    verdict: Verdict | None = None
-    server: ServerDelta | None = None
-    simulator: dict[str, Any] | None = None
-    absent: str = ""
-
-
 class GridReport(msgspec.Struct, kw_only=True, frozen=True):
     """The cells, sorted by throughput, and the setting to use. pipeline: it, as YAML for a pipeline; "" when there is none."""
 
@@ -164,20 +146,21 @@ def write_opening(directory: RunDirectory, opening: Opening) -> None:
 
 
 def performed(place: Path, opening: Opening) -> Performed:
-    """Reduce one plan's files. Raises UsageError when there is nothing to reduce: its workers never opened their files."""
+    """Reduce one plan's files. Raises LoadgenError when there is nothing to reduce: its workers never opened their files."""
     from loadgen.campaign import Performed
 
     report = _plan_report(place, opening)
     if report.plan is None or report.summary is None or report.verdict is None:
-        raise UsageError(f"{place.name}: {report.absent}")
+        raise LoadgenError(f"{place}: {report.absent}")
     return Performed(plan=report.plan, summary=report.summary, verdict=report.verdict, server=report.server)
 
 
 def conclude(directory: RunDirectory, *, interrupted: int | None) -> Document:
-    """The document of a live run at its end, from its files; written to run.json and returned."""
-    before = read_document(directory)
-    _write(directory, msgspec.structs.replace(before, ended=Ending(at=_utc_now(), interrupted=interrupted)))
-    document = build(directory)
+    """The document of a live run at its end, from its files; written to run.json and returned. Raises OSError when they are gone."""
+    before = _decoded(directory.document_path.read_bytes())
+    before = msgspec.structs.replace(before, ended=Ending(at=_utc_now(), interrupted=interrupted))
+    _write(directory, before)  # should reducing not come to its end, how the run ended is known
+    document = _built(directory, before)
     _write(directory, document)
     return document
 
@@ -195,14 +178,7 @@ def rebuild(directory: RunDirectory) -> Document:
 
 def build(directory: RunDirectory) -> Document:
     """The document that the files of a run give. Raises UsageError when run.json is missing or of another schema."""
-    before = read_document(directory)
-    plans = [_plan_report(place, before.run) for place in directory.plan_directories()]
-    document = Document(schema=SCHEMA, run=before.run, ended=before.ended, plans=plans)
-    summaries = [one.summary for one in plans if one.summary is not None]
-    grid = _grid(document) if before.run.command == "grid" else None
-    return msgspec.structs.replace(
-        document, grid=grid, verdict=_verdict(document), accounting=_merged([(s.label, s.accounting) for s in summaries])
-    )
+    return _built(directory, read_document(directory))
 
 
 def read_document(directory: RunDirectory) -> Document:
@@ -213,7 +189,7 @@ def read_document(directory: RunDirectory) -> Document:
         schema = msgspec.json.decode(content, type=dict[str, Any]).get("schema")
         if schema != SCHEMA:
             raise UsageError(f"RUN: {path} has schema {schema!r}; this version reads {SCHEMA}")
-        return msgspec.json.decode(content, type=Document)
+        return _decoded(content)
     except OSError as error:
         raise UsageError(f"RUN: cannot read {path} ({error.strerror}): what was asked for is only there") from None
     except msgspec.DecodeError as error:
@@ -225,52 +201,23 @@ def encode(document: Document) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def facts(plan: Plan, percentiles: tuple[float, ...] = STANDARD_PERCENTILES) -> PlanFacts:
-    """What the reducer must know of a plan."""
-    shares = [plan.share(worker) for worker in range(plan.workers)]
-    return PlanFacts(
-        label=plan.label,
-        max_concurrent=plan.max_concurrent,
-        workers=plan.workers,
-        shares=tuple(share for share in shares if share is not None),
-        count=plan.num_requests,
-        duration_s=plan.duration_s,
-        batch_size=plan.batch_size,
-        percentiles=percentiles,
+def _built(directory: RunDirectory, before: Document) -> Document:
+    plans = [_plan_report(place, before.run) for place in directory.plan_directories()]
+    document = Document(schema=SCHEMA, run=before.run, ended=before.ended, plans=plans)
+    summaries = [one.summary for one in plans if one.summary is not None]
+    grid = _grid(document) if before.run.command == "grid" else None
+    return msgspec.structs.replace(
+        document, grid=grid, verdict=_verdict(document), accounting=_merged([(s.label, s.accounting) for s in summaries])
     )
 
 
 def _plan_report(place: Path, opening: Opening) -> PlanReport:
-    try:
-        plan = msgspec.json.decode((place / "plan.json").read_bytes(), type=Plan)
-    except FileNotFoundError:
-        return PlanReport(directory=place.name, absent="plan.json is missing: the run ended before this plan began")
-    except msgspec.DecodeError as error:
-        return PlanReport(directory=place.name, absent=f"plan.json cannot be read: {error}")
-    paths = sorted(place.glob("worker-*.records"))
-    if not paths:
-        return PlanReport(directory=place.name, plan=plan, absent="there are no records: no worker had begun")
-    from loadgen.recorded import read_records
-    from loadgen.reducer import reduce
-    from loadgen.verdict import judge
-
-    summary = reduce(read_records(paths), facts(plan, opening.percentiles))
-    return PlanReport(
-        directory=place.name,
-        plan=plan,
-        summary=summary,
-        verdict=judge(summary, opening.asked_percentiles),
-        server=_said(place / "server.json", ServerDelta),
-        simulator=_said(place / "simulator.json", dict[str, Any]),
-    )
+    # Not the directory's own name: a run that was copied or renamed is still the run that it was.
+    return plan_report(place, run_key(opening.id), opening.percentiles, opening.asked_percentiles)
 
 
-def _said(path: Path, kind: type[Said]) -> Said | None:
-    """What the server said of a plan; None if it says nothing, or the run ended between the plan and the question."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
+def _decoded(content: bytes) -> Document:
+    return msgspec.json.decode(content, type=Document)
 
 
 def _grid(document: Document) -> GridReport | None:

@@ -7,17 +7,19 @@ Law: until the preflight has passed nothing is sent but its own two questions, a
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import zlib
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from clients.errors import UsageError
 from loadgen.bench import Load
 from loadgen.document import Opening, encode
 from loadgen.preflight import ServerUnusableError, allow_files, preflight
 from loadgen.progress import progress
-from loadgen.rundir import RunDirectory
+from loadgen.rundir import RunDirectory, unwritable
 from loadgen.session import Session, usable_cores, workers_for
 from loadgen.streams import silence
 
@@ -55,19 +57,21 @@ def measure(order: Order, *, largest: int, campaign_of: Callable[[Load], Campaig
         opening = _opening(order, found, directory, notes)
         for note in opening.notes:
             listener.note(note)
-        session = stack.enter_context(
-            Session(
-                directory,
-                opening,
-                target=found.target,
-                key=order.key,
-                prompts=order.content.items,
-                sampling=order.sampling,
-                cache=order.cache,
-                listener=listener,
-                simulator=simulator,
-            )
+        session = Session(
+            directory,
+            opening,
+            target=found.target,
+            key=order.key,
+            prompts=order.content.items,
+            sampling=order.sampling,
+            cache=order.cache,
+            listener=listener,
+            simulator=simulator,
         )
+        try:
+            stack.enter_context(session)
+        except OSError as error:  # no room for the workload, above all: nothing was sent yet
+            raise UsageError(unwritable(order.results_dir, error)) from None
         return session.conduct(campaign)
 
 
@@ -127,9 +131,24 @@ def _simulated(settings: SimulatorSettings) -> Iterator[Simulator]:
     except SimulatorError as error:
         raise ServerUnusableError(str(error)) from None
     try:
-        yield simulator
+        with _no_proxy(simulator.settings.host):
+            yield simulator
     finally:
         simulator.stop()
+
+
+@contextlib.contextmanager
+def _no_proxy(host: str) -> Iterator[None]:
+    """A server of our own is on this machine: a proxy that the environment names knows no way to it. Workers inherit this."""
+    before = os.environ.get("no_proxy")
+    os.environ["no_proxy"] = ",".join(filter(None, (before or os.environ.get("NO_PROXY"), host)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["no_proxy"]
+        else:
+            os.environ["no_proxy"] = before
 
 
 def _load(order: Order, largest: int, directory: RunDirectory) -> Load:

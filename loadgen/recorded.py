@@ -184,11 +184,11 @@ class _Scan:
         return rows.view(HEAD).reshape(-1)
 
 
-def read_records(paths: Iterable[str | os.PathLike[str]]) -> Records:
+def read_records(paths: Iterable[str | os.PathLike[str]], owner: tuple[bytes, int] | None = None) -> Records:
     """Read the record files of one plan, in the order of their workers.
 
-    The first readable file says which run and plan it is; a file of another, a second one of the same worker, and one without a
-    whole header are in `refused`. Raises OSError for a path that cannot be opened.
+    owner: run id and plan that they must carry; None: those of the first readable file. A file of another, a second one of the same
+    worker, and one without a whole header are in `refused`. Raises OSError for a path that cannot be opened.
     """
     refused: list[Refusal] = []
     found: list[tuple[RecordFile, _Scan]] = []
@@ -199,7 +199,9 @@ def read_records(paths: Iterable[str | os.PathLike[str]]) -> Records:
         if data is None or (header := _header(data)) is None:
             refused.append(Refusal(name, "no whole header of this format"))
             continue
-        if found and (header["run_id"].tobytes(), int(header["plan"])) != (found[0][0].run_id, found[0][0].plan):
+        marks = header["run_id"].tobytes(), int(header["plan"])
+        owner = owner or marks
+        if marks != owner:
             refused.append(Refusal(name, "of another run or plan"))
             continue
         if any(other.worker == header["worker"] for other, _ in found):

@@ -42,9 +42,9 @@ def check_results(results_dir: Path) -> None:
     while not os.path.lexists(place):
         place = place.parent
     if not place.is_dir():
-        raise UsageError(_unwritable(results_dir, NotADirectoryError()))
+        raise UsageError(unwritable(results_dir, NotADirectoryError()))
     if not os.access(place, os.W_OK | os.X_OK):
-        raise UsageError(_unwritable(results_dir, OSError(errno.EACCES, os.strerror(errno.EACCES))))
+        raise UsageError(unwritable(results_dir, OSError(errno.EACCES, os.strerror(errno.EACCES))))
 
 
 class RunDirectory:
@@ -80,7 +80,7 @@ class RunDirectory:
             (path / "plans").mkdir(mode=0o700)
             lock = _locked(path)
         except OSError as error:
-            raise UsageError(_unwritable(results_dir, error)) from None
+            raise UsageError(unwritable(results_dir, error)) from None
         if lock is None:  # cannot be: the name was free a moment ago
             raise UsageError(f"--results-dir: {path} is in use by another run")
         return cls(path, lock)
@@ -108,9 +108,9 @@ class RunDirectory:
         return self.path / "workload.bin"
 
     def plan_directory(self, number: int, label: str) -> Path:
-        """Make and return the directory of one plan, `plans/007-b4-c8`."""
+        """Make and return the directory of one plan, `plans/007-b4-c8`. Raises OSError, too when the run's own was removed."""
         path = self.path / "plans" / f"{number:03d}-{slugged(label)}"
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
         return path
 
     def plan_directories(self) -> list[Path]:
@@ -233,7 +233,8 @@ def _locked(path: Path) -> int | None:
     return descriptor
 
 
-def _unwritable(results_dir: Path, error: OSError) -> str:
+def unwritable(results_dir: Path, error: OSError) -> str:
+    """What to say of a results directory that refused."""
     if isinstance(error, (NotADirectoryError, FileExistsError)):
         return f"--results-dir: {str(results_dir)!r} is a file or below one; takes a directory that can be written"
     return f"--results-dir: cannot write in {str(results_dir)!r} ({error.strerror}); takes a directory that can be written"

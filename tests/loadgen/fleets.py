@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from clients.messages import Sampling
-from loadgen.document import facts
 from loadgen.fleet import Fleet, Interrupts
 from loadgen.pipe import Assign
 from loadgen.plan import Plan
+from loadgen.plan_report import facts
 from loadgen.recorded import read_records
 from loadgen.reducer import reduce
 from loadgen.target import Target

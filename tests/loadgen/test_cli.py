@@ -1,7 +1,9 @@
 """The command from its line to its exit status: one line for what is wrong, numbers on stdout, all else on stderr."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -105,6 +107,45 @@ def test_what_cannot_be_done_is_one_line_and_its_status(served, monkeypatch, cap
         assert served.stats()["requests_total"] == before
 
 
+def test_a_disk_without_room_for_the_workload_is_an_unwritable_results_directory(served, monkeypatch, capsys):
+    """Found while the run's files are made: nothing was sent but the preflight's one request."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("loadgen.session.write_workload", full)
+    before = served.stats()["requests_total"]
+    assert main(["bench", "--model", "olmocr", "--base-url", served.base_url]) == 2
+    assert capsys.readouterr().err.startswith("loadgen: --results-dir: cannot write in 'results' (No space left on device)")
+    assert served.stats()["requests_total"] == before + 1
+
+
+@pytest.mark.parametrize(("moment", "file"), [("planned", "000-c4-r1"), ("performed", "run.json")])
+def test_results_that_are_removed_under_a_run_are_one_line(served, monkeypatch, capsys, tmp_path, moment, file):
+    """The system's refusal is told as it is, with the file it speaks of; nothing is made again in their place."""
+
+    def removed(*_):
+        shutil.rmtree(tmp_path / "results")
+
+    monkeypatch.setattr(f"loadgen.progress.PlainProgress.{moment}", removed)
+    line = ["bench", "--model", "olmocr", "--base-url", served.base_url, "--max-tokens", "4"]
+    assert main([*line, "--num-requests", "2", "--num-warmups", "0"]) == 3
+    out, err = capsys.readouterr()
+    assert (out, "Traceback" in err) == ("", False)
+    assert err.splitlines()[-1].startswith("loadgen: results/")
+    assert f"{file}: No such file or directory" in err.splitlines()[-1]
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_embedded_simulator_is_reached_past_a_proxy(monkeypatch):
+    """A proxy of the environment knows no way to this machine's loopback; what the user set is as before afterwards."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("no_proxy", "example.org")
+    assert main(["bench", "--model", "olmocr", "--simulate", *SHORT]) == 0
+    assert os.environ["no_proxy"] == "example.org"
+
+
 def test_a_bench_with_json_prints_the_document_and_nothing_else_on_stdout(served, capsys, tmp_path):
     """What a script pipes into jq is what lies in run.json."""
     line = ["bench", "--model", "olmocr", "--base-url", served.base_url, "--json", "--label", "mine"]
@@ -184,7 +225,7 @@ def test_the_exit_status_follows_the_verdict(served, capsys, tmp_path, level, op
 def test_a_profile_goes_before_a_default_and_the_line_before_both(monkeypatch):
     """Values of one order from four places."""
     order = read_order(parse(["grid", "--model", "gpt-oss-20b", "--max-tokens", "9"]).arguments)
-    assert (order.sampling.max_tokens, order.num_requests, order.target.kind) == (9, 384, "llm")
+    assert (order.sampling.max_tokens, order.num_requests, order.target.kind) == (9, 768, "llm")
     assert order.content.name.endswith("of 512 words (seed 0)")
     assert order.target.base_url == "http://localhost:8000/v1"
     monkeypatch.setenv("LOADGEN_BASE_URL", "http://h:1/v1/")

@@ -106,6 +106,40 @@ def test_a_plan_without_records_is_reported_as_that(run):
     assert build(run).plans[1].absent.startswith("plan.json is missing")
 
 
+def test_a_record_file_of_another_run_or_plan_is_not_read(run):
+    """Copied there by mistake, alone or as the first: its worker is lost, and the report says which file was not read."""
+    warmup, measured = run.plan_directories()
+    for worker in range(2):
+        shutil.copy(warmup / f"worker-{worker}.records", measured / f"worker-{worker}.records")
+    after = build(run)
+    [(summary, verdict)] = after.measured
+    assert (summary.requests, verdict.level) == (0, "invalid")
+    assert [note.rsplit(": ", 1)[1] for note in summary.notes] == ["of another run or plan"] * 2
+
+
+def test_a_run_that_was_renamed_is_still_the_run_that_it_was(run, tmp_path):
+    """Record files belong to the id in run.json, not to the name of the directory."""
+    before = build(run)
+    assert build(RunDirectory.existing(run.path.rename(tmp_path / "kept"))) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("plan.json", lambda path: path.write_text("{"), "plan.json cannot be read"),
+        ("plan.json", lambda path: path.write_text(path.read_text().replace('"workers":2', '"workers":9')), "plan.json cannot be read"),
+        ("plan.json", lambda path: path.write_text(path.read_text().replace('"workers":2', '"workers":1')), "the plan has 1 workers"),
+        ("worker-0.records", lambda path: path.unlink() or path.mkdir(), "its records cannot be read"),
+    ],
+)
+def test_a_plan_that_cannot_be_read_does_not_hide_the_others(run, name, damage, said):
+    """It says why it is absent; the warm-up beside it is reported."""
+    damage(run.plan_directories()[1] / name)
+    after = build(run)
+    assert said in after.plans[1].absent
+    assert after.plans[0].summary.ok == 4
+
+
 def test_a_plan_without_the_servers_counts_has_none(run):
     """Killed between the last record and the second read of /metrics."""
     (run.plan_directories()[1] / "server.json").unlink()

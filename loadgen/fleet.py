@@ -131,8 +131,10 @@ class Fleet:
         self._log = log
         self._selector = selectors.DefaultSelector()
 
-    def run(self, interrupts: Interrupts, beaten: Callable[[Sequence[Crew]], None]) -> list[Crew]:
-        """Run the plan to its end. `beaten` is called after each round of beats (about once a second).
+    def run(
+        self, interrupts: Interrupts, beaten: Callable[[Sequence[Crew]], None], noted: Callable[[str], None] = lambda _: None
+    ) -> list[Crew]:
+        """Run the plan to its end. `beaten` is called after each round of beats (about once a second), `noted` for a line to show.
 
         Raises FleetError when a worker cannot start; nothing was sent then.
         """
@@ -145,7 +147,7 @@ class Fleet:
                 for one in self.crew:
                     one.state = "running"
                     one.tell(Start(self.started_ns))
-                self._watch(interrupts, beaten)
+                self._watch(interrupts, beaten, noted)
         finally:
             self._reap()
         return self.crew
@@ -179,7 +181,7 @@ class Fleet:
                 if one.state == "lost":
                     raise FleetError(f"worker {one.number} could not start: {one.end}")
 
-    def _watch(self, interrupts: Interrupts, beaten: Callable[[Sequence[Crew]], None]) -> None:
+    def _watch(self, interrupts: Interrupts, beaten: Callable[[Sequence[Crew]], None], noted: Callable[[str], None]) -> None:
         obeyed = 0
         deadline = float("inf")
         if self.plan.duration_s is not None:
@@ -198,6 +200,11 @@ class Fleet:
                 for one in running:
                     one.tell(Stop(interrupts.grace_s) if obeyed == 1 else Cancel())
                 grace = interrupts.grace_s if obeyed == 1 else 0.0
+                noted(
+                    f"stopping: what is in flight has {grace:.0f} s to finish; Ctrl-C again cancels it"
+                    if obeyed == 1
+                    else "cancelling what is in flight; Ctrl-C again leaves at once"
+                )
                 deadline = time.monotonic() + grace + OVERTIME_S
             if time.monotonic() >= deadline:
                 return  # what is left over is killed, and counts as lost

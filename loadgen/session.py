@@ -165,7 +165,9 @@ class Session:
         ]
         with open(self.directory.path / "log.txt", "ab") as log:
             fleet = Fleet(plan, assignments, log=log)
-            crew = fleet.run(self.interrupts, lambda crew: self._listener.snapshot(_live(plan, crew, fleet.started_ns)))
+            crew = fleet.run(
+                self.interrupts, lambda crew: self._listener.snapshot(_live(plan, crew, fleet.started_ns)), self._listener.note
+            )
         for one in crew:
             if one.state == "lost":
                 self._listener.note(f"worker {one.number} was lost: {one.end}")

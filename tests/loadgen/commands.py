@@ -85,6 +85,11 @@ class Running:
         assert self.process.poll() is None, self.process.communicate()
         return self.workers
 
+    def said(self, text):
+        """Wait until it says this on stderr."""
+        while text not in (line := self.process.stderr.readline()):
+            assert line, f"it ended without saying {text!r}"
+
     def end(self):
         """Wait for the end: (exit status, stdout, stderr)."""
         out, err = self.process.communicate(timeout=DEADLINE_S)

@@ -79,6 +79,8 @@ FAILS = [
     ("report nowhere", 2, "RUN: got 'nowhere'"),
     ("report empty", 2, "has neither run.json nor plans/"),
     ("simulate --model olmoccr", 2, "olmocr"),
+    ("simulate --port 0 --truth none/x", 2, "--truth: cannot write 'none/x' (No such file or directory)"),
+    ("simulate --port 0 --host 192.0.2.1", 2, "--host, --port: "),  # TEST-NET-1: nobody's address
     ("bench --model olmocr --base-url {dead}", 5, "cannot be reached"),
     ("grid --model olmocr --base-url {dead}", 5, "cannot be reached"),
     ("bench --model olmocr --base-url {url} --model-name other", 5, "has no model 'other'; it has olmocr"),

@@ -61,6 +61,7 @@ def test_ctrl_c_twice_cancels_what_is_in_flight(tmp_path):
         until(lambda: slow.stats()["requests_inflight"] == 8, "load")
         workers = running.workers
         os.kill(running.process.pid, signal.SIGINT)
+        running.said("Ctrl-C again cancels")  # two signals that wait to be taken are one
         os.kill(running.process.pid, signal.SIGINT)
         status, _, _ = running.end()
         assert status == 130
@@ -68,6 +69,24 @@ def test_ctrl_c_twice_cancels_what_is_in_flight(tmp_path):
         assert (accounting["cancelled"], accounting["ok"]) == (8, 0)
         assert all(gone(pid) for pid in workers)
         until(lambda: slow.stats()["requests_inflight"] == 0, "the server's end of the cancelled streams")
+
+
+def test_ctrl_c_three_times_leaves_at_once(tmp_path):
+    """Workers that do not even cancel, stopped as they are: they are killed, and the report is made of what they had written."""
+    with Simulator(load_settings("olmocr", port=0, time_scale=200.0)) as slow, Running(tmp_path / "results", slow.base_url) as running:
+        until(lambda: slow.stats()["requests_inflight"] == 8, "load")
+        workers = running.workers
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        for answer in ("Ctrl-C again cancels", "Ctrl-C again leaves", ""):
+            os.kill(running.process.pid, signal.SIGINT)
+            if answer:
+                running.said(answer)
+        status, _, _ = running.end()
+        assert status == 130
+        accounting = terms(running.report())
+        assert (accounting["in_flight"], accounting["ok"]) == (8, 0)
+        assert all(gone(pid) for pid in workers)
 
 
 def test_sigterm_is_the_first_ctrl_c_with_a_shorter_grace(running, simulator):

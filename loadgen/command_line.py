@@ -59,7 +59,7 @@ class Parsed(msgspec.Struct, frozen=True):
 
 def parse(words: Sequence[str]) -> Parsed:
     """Read a command line (without the program's name). Raises UsageError."""
-    words = [_hyphened(word) for word in words]
+    words = [_hyphened(_text(word)) for word in words]
     if not words or words[0] in {"-h", "--help", "help"}:
         return Parsed(None, overview())
     if words[0] in {"-V", "--version"}:
@@ -69,7 +69,7 @@ def parse(words: Sequence[str]) -> Parsed:
     command = words[0]
     if command not in COMMANDS:
         takes = "a command first" if command.startswith("-") else "one of " + ", ".join(COMMANDS)
-        raise UsageError(f"loadgen: got {command!r}, takes {takes}{nearest(command, COMMANDS)}")
+        raise UsageError(f"COMMAND: got {command!r}, takes {takes}{nearest(command, COMMANDS)}")
     options = options_of(command)
     parser = _parser(command, options)
     if "-h" in words[1:] or "--help" in words[1:]:
@@ -109,7 +109,7 @@ def _parser(command: str, options: list[Option]) -> _Parser:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=width),
     )
     if command == "report":
-        parser.add_argument("run", metavar="RUN", help="the directory of a run (results/<id>)")
+        parser.add_argument("run", metavar="RUN", nargs="?", help="the directory of a run (results/<id>)")
     groups: dict[str, Any] = {}
     for option in options:
         group = groups.get(option.group)
@@ -133,7 +133,9 @@ def _arguments(command: str, options: list[Option], parser: _Parser, words: list
     by_key = {option.key: option for option in options}
     values = {option.key: option.default for option in options}
     typed = vars(found)
-    run = typed.pop("run", "")
+    run = typed.pop("run", None)
+    if run is None and command == "report":
+        raise UsageError("RUN: missing; takes the directory of a run (results/<id>)")
     for key, raw in typed.items():
         option = by_key[key]
         if option.reader is None:
@@ -145,26 +147,35 @@ def _arguments(command: str, options: list[Option], parser: _Parser, words: list
     for one, other in _EXCLUSIVE:
         if one in typed and other in typed:
             raise UsageError(f"--{one.replace('_', '-')}: got --{other.replace('_', '-')} as well, takes one of the two")
-    return Arguments(command=command, values=values, typed=frozenset(typed), run=run)
+    return Arguments(command=command, values=values, typed=frozenset(typed), run=run or "")
 
 
 def _refuse(word: str, command: str, options: list[Option]) -> NoReturn:
     """A word that belongs to no option."""
     flag = word.partition("=")[0]
     if not flag.startswith("-"):
-        raise UsageError(f"loadgen {command}: got {word!r}, which belongs to no option (quote a value that has spaces)")
+        raise UsageError(f"{command}: got {word!r}, which belongs to no option (quote a value that has spaces)")
     known = [name for option in options for name in (option.name, *option.aliases)]
     elsewhere = [name for name in COMMANDS if name != command and any("--" + option.name == flag for option in _cheap_options(name))]
     if elsewhere:
-        raise UsageError(f"loadgen {command}: {flag} is an option of {' and '.join(elsewhere)}")
+        raise UsageError(f"{command}: {flag} is an option of {' and '.join(elsewhere)}")
     near = nearest(flag.lstrip("-"), known).replace("nearest: ", "nearest: --")
-    raise UsageError(f"loadgen {command}: unknown option {flag}{near}")
+    raise UsageError(f"{command}: unknown option {flag}{near}")
 
 
 def _cheap_options(command: str) -> list[Option]:
     from loadgen.options import TABLE
 
     return [option for option in TABLE if command in option.commands]
+
+
+def _text(word: str) -> str:
+    """A word as text; what was typed is kept in run.json, which is UTF-8 and nothing else."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # Python stands bytes that its encoding lacks in as lone surrogates
+        raise UsageError(f"got {word!a}, which is no text in this system's encoding; takes UTF-8") from None
+    return word
 
 
 def _hyphened(word: str) -> str:

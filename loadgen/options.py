@@ -21,6 +21,7 @@ from loadgen.quantities import (
     DELAY,
     DURATION,
     JSON_OBJECT,
+    LABEL,
     PAIR,
     PERCENTILES,
     TIMEOUT,
@@ -128,7 +129,8 @@ _CONTENT: tuple[Option, ...] = (
     Option(
         "cache",
         _LOAD,
-        "unique: no prompt is sent twice, a prefix cache cannot help (default); shared: as they are",
+        "unique: no prompt is sent twice, a prefix cache cannot help (default); pixels: the same, and images differ in their pixels, for "
+        "servers that hash those; shared: prompts as they are",
         choice("unique", "shared", "pixels"),
         default="unique",
     ),
@@ -136,7 +138,7 @@ _CONTENT: tuple[Option, ...] = (
 _OUTPUT: tuple[Option, ...] = (
     Option("write-config", ("grid",), "merge the best setting into this pipeline config (YAML, comments kept)", _PATH),
     Option("results-dir", _LOAD, "where runs are kept (default results)", _DIRECTORY, default="results"),
-    Option("label", _LOAD, "a name for this run", text_of("a name of at most 200 characters")),
+    Option("label", _LOAD, "a name for this run", LABEL),
     Option("metadata", _LOAD, "a fact to keep with the run; may be repeated", PAIR, default=(), many=True),
     Option(
         "percentile-metrics",

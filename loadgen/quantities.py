@@ -7,7 +7,6 @@ Law: a value that was read is inside its bounds; NaN and infinity are in no boun
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable
@@ -19,6 +18,9 @@ _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)")
 # 10 years: a typing error, not a plan; and sums of nanoseconds stay far inside 64 bits.
 _LONGEST_S = 10 * 365 * 86400.0
+# What every file format, array and server takes; more is a typing error.
+_LARGEST = 2**31 - 1
+_LONGEST_LABEL = 200
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -29,15 +31,15 @@ class Reader(msgspec.Struct, frozen=True):
     read: Callable[[str], Any]
 
 
-def whole(least: int = 0, most: int | None = None) -> Reader:
+def whole(least: int = 0, most: int = _LARGEST) -> Reader:
     """A whole number in decimal digits; `_` may group them."""
-    takes = f"a whole number of {least} or more" if most is None else f"a whole number from {least} to {most}"
+    takes = f"a whole number from {least} to {most}"
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)*", text):
             raise ValueError(text)
         number = int(text)
-        if number < least or (most is not None and number > most):
+        if not least <= number <= most:
             raise ValueError(text)
         return number
 
@@ -110,6 +112,12 @@ def text_of(takes: str, metavar: str = "TEXT") -> Reader:
     return Reader(metavar, takes, read)
 
 
+def _read_label(text: str) -> str:
+    if not text.strip() or len(text) > _LONGEST_LABEL or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
 def _read_pair(text: str) -> tuple[str, str]:
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
@@ -118,14 +126,15 @@ def _read_pair(text: str) -> tuple[str, str]:
 
 
 def _read_object(text: str) -> dict[str, Any]:
-    value = json.loads(text, parse_constant=_no_constant)
-    if not isinstance(value, dict):
-        raise ValueError(text)  # noqa: TRY004 - a Reader's refusal is a ValueError, whatever was wrong
+    """Strict: what Python's own reader takes beyond JSON (NaN, lone surrogates) or beyond a body (integers of more than 64 bits) is refused."""
+    import orjson  # bodies are written by it
+
+    try:
+        value = msgspec.json.decode(text, type=dict[str, Any])
+        orjson.dumps(value)
+    except (msgspec.DecodeError, TypeError):
+        raise ValueError(text) from None
     return value
-
-
-def _no_constant(text: str) -> None:
-    raise ValueError(text)  # NaN and Infinity are Python's, not JSON's
 
 
 def _read_count_or_auto(text: str) -> int | None:
@@ -139,15 +148,16 @@ def _read_barrier(text: str) -> int | None:
 
 def _read_percentile(text: str) -> float:
     value = float(text)
-    if not 0 < value < 100:
+    if not 0 < value < 100 or float(f"{value:g}") != value:  # its name in a report has six digits: p99.9999
         raise ValueError(text)
     return value
 
 
+LABEL = Reader("TEXT", f"one line of at most {_LONGEST_LABEL} characters", _read_label)
 PAIR = Reader("K=V", "a name and a value: K=V", _read_pair)
 JSON_OBJECT = Reader("JSON", 'a JSON object, as in {"top_k": 1}', _read_object)
-COUNT_OR_AUTO = Reader("auto|N", "auto, or a whole number of 1 or more", _read_count_or_auto)
-BARRIER = Reader("N", "a whole number of 1 or more, or none for no barrier", _read_barrier)
+COUNT_OR_AUTO = Reader("auto|N", f"auto, or {whole(1).takes}", _read_count_or_auto)
+BARRIER = Reader("N", f"{whole(1).takes}, or none for no barrier", _read_barrier)
 BARRIERS = listed(BARRIER, "a list like 1,2,4 (0 or none: no barrier)")
 COUNTS = listed(whole(1, 50_000), "a list like 1,2,4 of whole numbers from 1 to 50000")
-PERCENTILES = listed(Reader("P", "", _read_percentile), "a list like 50,90,99.9 of numbers above 0 and below 100")
+PERCENTILES = listed(Reader("P", "", _read_percentile), "a list like 50,90,99.9 of numbers above 0 and below 100 with at most six digits")

@@ -35,7 +35,9 @@ def run(arguments: Arguments) -> int:
     try:
         stats = serve(settings, on_ready)
     except OSError as error:
-        raise UsageError(f"--port, --truth: {error.strerror or error} ({settings.host}:{settings.port})") from None
+        if error.filename is not None:
+            raise UsageError(f"--truth: cannot write {error.filename!r} ({error.strerror})") from None
+        raise UsageError(f"--host, --port: {error.strerror or error} ({settings.host}:{settings.port})") from None
     sys.stderr.write(msgspec.json.encode(stats).decode() + "\n")
     return 0
 

@@ -67,7 +67,7 @@ REFUSED = [
     ("bench --extra-body {", "takes a JSON object"),  # A2
     ("bench --cache none", "--cache: got 'none', takes one of unique, shared, pixels"),
     ("bench --transport curl", "--transport: got 'curl'"),
-    ("bench --processes 0", "--processes: got '0', takes auto, or a whole number of 1 or more"),
+    ("bench --processes 0", "--processes: got '0', takes auto, or a whole number from 1 to 2147483647"),
     ("bench --seed -1", "--seed"),
     ("bench --metric-percentiles 50,100", "--metric-percentiles: got '50,100'"),
     ("bench --percentile-metrics ttft,foo", "--percentile-metrics: got 'ttft,foo', takes a list of e2el, ttft, tpot, itl"),
@@ -76,10 +76,18 @@ REFUSED = [
     ("grid --batch-sizes -1", "--batch-sizes"),
     ("grid --concurrencies 1,x", "--concurrencies: got '1,x', takes a list like 1,2,4"),
     ("grid --repeats 0", "--repeats: got '0'"),
-    ("grid --sim-max-num-seqs many", "--sim-max-num-seqs: got 'many', takes a whole number of 0 or more"),
+    ("grid --sim-max-num-seqs many", "--sim-max-num-seqs: got 'many', takes a whole number from 0 to 2147483647"),
     ("simulate --max-num-sequences 5", "unknown option --max-num-sequences (nearest: --max-num-seqs)"),
     ("simulate --api-key secret", "unknown option --api-key"),  # a key is never an argument
-    ("report", "RUN"),
+    ('bench --extra-body {"a":36893488147419103232}', "takes a JSON object"),  # more than a body can hold
+    ('bench --extra-body {"a":1e999}', "takes a JSON object"),
+    ("bench --num-requests 99999999999", "--num-requests: got '99999999999', takes a whole number from 1 to 2147483647"),
+    ("bench --batch-size 99999999999", "--batch-size: got '99999999999'"),
+    ("bench --metric-percentiles 99.9999999", "with at most six digits"),  # p100 is the largest, and not meant
+    ("bench --label " + "x" * 201, "takes one line of at most 200 characters"),
+    ("report", "RUN: missing; takes the directory of a run"),
+    ("bench --label m\udcf6", "got 'm\\udcf6', which is no text in this system's encoding"),  # bytes that are no UTF-8
+    ('bench --extra-body {"a":"\\ud800"}', "takes a JSON object"),  # B23: JSON to Python, and no UTF-8
 ]
 
 

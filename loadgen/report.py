@@ -10,6 +10,7 @@ import io
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 _COLORS = {"valid": "green", "degraded": "yellow", "invalid": "red"}
 # What a log file or a pipe gets: the tables are made to be read at this width.
 PLAIN_WIDTH = 100
+# No terminal is as wide: what a table takes when nothing limits it.
+_UNLIMITED_WIDTH = 10_000
+_FAULTS = {"ours": "ours", "server": "the server's", "network": "the network's", "deadline": "a deadline's"}
 _LABEL_WIDTH = 11
 
 
@@ -35,9 +39,11 @@ def write_report(document: Document, stream: TextIO, *, directory: Path | None =
     if stream.isatty():
         print_report(document, Console(file=stream), directory=directory, metrics=metrics)
         return
-    text = io.StringIO()
+    # With the stream's own encoding, so that lines of tables are drawn with characters that it has.
+    text = io.TextIOWrapper(io.BytesIO(), encoding=stream.encoding or "utf-8", errors="replace")
     print_report(document, Console(file=text, width=PLAIN_WIDTH, no_color=True), directory=directory, metrics=metrics)
-    stream.write("".join(line.rstrip() + "\n" for line in text.getvalue().splitlines()))
+    text.seek(0)
+    stream.write("".join(line.rstrip() + "\n" for line in text))
     stream.flush()
 
 
@@ -49,11 +55,11 @@ def print_report(document: Document, console: Console, *, directory: Path | None
     rows = _rows(document)
     if rows:
         console.print()
-        console.print(throughput_table(rows, percents))
-        console.print(token_table([summary for _, summary in rows], metrics))
+        _print_table(console, throughput_table(rows, percents))
+        _print_table(console, token_table([summary for _, summary in rows], metrics))
         chosen = _chosen(document, rows)
         console.print(Text(f"in detail: {_setting(chosen.max_concurrent, chosen.batch_size)}", style="bold"))
-        console.print(detail_table(chosen, percents, metrics))
+        _print_table(console, detail_table(chosen, percents, metrics))
         _print_remarks(document, chosen, console)
         _print_failures([summary for _, summary in rows], console)
     _print_server(document, console)
@@ -68,14 +74,13 @@ def _print_verdict(document: Document, console: Console) -> None:
     console.print(Text(verdict.level.upper(), style=f"bold {_COLORS[verdict.level]}"), end="")
     console.print(Text(f": {_count(len(verdict.reasons), 'reason', 's')}" if verdict.reasons else ": the numbers below may be believed"))
     for reason in verdict.reasons:
-        line = f"  {reason.name} ({reason.level}): {_number(reason.number)}, threshold {_number(reason.threshold)}: {reason.advice}"
-        console.print(Text(line, style=_COLORS[reason.level]))
+        line = f"{reason.name} ({reason.level}): {_number(reason.number)}, threshold {_number(reason.threshold)}: {reason.advice}"
+        _print_indented(console, line, _COLORS[reason.level])
     if document.ended is None:
-        console.print(Text("  this run has not ended in order: what follows is what its records hold", style="yellow"))
+        _print_indented(console, "this run has not ended in order: what follows is what its records hold", "yellow")
     elif document.ended.interrupted:
-        console.print(
-            Text(f"  interrupted by signal {document.ended.interrupted}: what follows is what was measured before", style="yellow")
-        )
+        line = f"interrupted by signal {document.ended.interrupted}: what follows is what was measured before"
+        _print_indented(console, line, "yellow")
 
 
 def _print_facts(document: Document, console: Console, directory: Path | None) -> None:
@@ -103,8 +108,10 @@ def _print_facts(document: Document, console: Console, directory: Path | None) -
     facts += [("metadata", f"{key}={value}") for key, value in run.metadata.items()]
     facts += [("note", note) for note in run.notes]
     facts += [("plan", f"{one.directory}: {one.absent}") for one in document.plans if one.absent]
+    facts += [("plan", f"{one.directory}: {note}") for one in document.plans if one.summary for note in one.summary.notes]
     if document.accounting is not None:
-        facts.append(("account", _account(document.accounting)))
+        warmed = any(one.plan is not None and one.plan.purpose == "warmup" and one.summary is not None for one in document.plans)
+        facts.append(("account", _account(document.accounting) + (" (warm-up included)" if warmed else "")))
     for name, text in facts:
         _print_fact(console, name, text)
 
@@ -114,6 +121,18 @@ def _print_fact(console: Console, name: str, text: str, style: str = "") -> None
     line = Table.grid(Column(width=_LABEL_WIDTH, style="bold"), Column(style=style))
     line.add_row(Text(name), Text(text))
     console.print(line)
+
+
+def _print_indented(console: Console, text: str, style: str) -> None:
+    console.print(Padding(Text(text, style=style), (0, 0, 0, 2)))
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """Where it does not fit, rows go on in the next line: a number that is cut is another number."""
+    width = console.measure(table, options=console.options.update_width(_UNLIMITED_WIDTH)).maximum
+    if width > console.width:
+        table.width = width
+    console.print(table, crop=False, no_wrap=True, overflow="ignore")
 
 
 def _account(account: Accounting) -> str:
@@ -140,8 +159,11 @@ def _chosen(document: Document, rows: Sequence[tuple[Standing | None, Summary]])
 def _print_remarks(document: Document, summary: Summary, console: Console) -> None:
     whole = summary.whole
     remarks = []
-    if any(not p.enough for d in (whole.latency, whole.ttft, whole.tpot) if d for p in d.percentiles.values()):
-        remarks.append("* too few samples to say much about this percentile")
+    shown = [p for d in (whole.latency, whole.ttft, whole.itl, whole.tpot) if d for p in d.percentiles.values()]
+    if any(not p.enough for p in shown):
+        remarks.append("*, n<N: too few samples to say much about this percentile, which needs N")
+    if any(p.enough and p.high is None for p in shown):
+        remarks.append("?: no sample is surely above this percentile")
     if document.grid is not None:
         remarks.append("req/s: mean over the runs of a setting; all else: its run of median req/s")
     if summary.steady is None:
@@ -165,15 +187,15 @@ def _print_remarks(document: Document, summary: Summary, console: Console) -> No
         remarks.append(f"{summary.attempts.count} attempts were retried ({kinds or 'none'}); {summary.attempts.reconnects} reconnects")
     if summary.itl_source == "histogram":
         remarks.append("ITL is from histograms, within 0.1 %")
-    for remark in [*remarks, *summary.notes]:
-        console.print(Text(f"  {remark}", style="dim"))
+    for remark in remarks:
+        _print_indented(console, remark, "dim")
 
 
 def _print_failures(summaries: Sequence[Summary], console: Console) -> None:
     for summary in summaries:
         for kind, failure in summary.failures.items():
             statuses = ", ".join(f"HTTP {status}: {count}" for status, count in failure.statuses.items() if status != "0")
-            line = f"{_setting(summary.max_concurrent, summary.batch_size)}: {failure.count} {kind} ({failure.fault}'s)"
+            line = f"{_setting(summary.max_concurrent, summary.batch_size)}: {failure.count} {kind} ({_FAULTS[failure.fault]})"
             rest = f"{', ' + statuses if statuses else ''}; median {seconds(failure.latency.median)}; {failure.example}"
             _print_fact(console, "failed", line + rest, style="red")
 
@@ -234,7 +256,8 @@ def _load(document: Document) -> str:
         return "nothing"
     plan = plans[0]
     each = " per run of a setting" if document.run.command == "grid" else ""
-    return f"{plan.num_requests} requests{each}" if plan.num_requests else f"requests for {plan.duration_s:g} s{each}"
+    load = f"{plan.num_requests} requests{each}" if plan.num_requests else f"requests for {plan.duration_s:g} s{each}"
+    return load + (f", {plan.delay_between_batches_s:g} s between batches" if plan.delay_between_batches_s else "")
 
 
 def _sampling(sampling: dict[str, object]) -> str:

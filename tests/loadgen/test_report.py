@@ -99,7 +99,7 @@ def test_failures_are_listed_by_kind_with_their_latency(bench):
     """Kind, whose fault, status, an example."""
     line = next(line for line in report(bench).splitlines() if line.startswith("failed "))
     failure = bench.measured[0][0].failures[Outcome.OVERLOADED.label]
-    assert f"{failure.count} overloaded (server's), HTTP 503: {failure.count}" in line
+    assert f"{failure.count} overloaded (the server's), HTTP 503: {failure.count}" in line
 
 
 def test_metrics_that_were_not_asked_for_are_left_out(grid):
@@ -143,6 +143,50 @@ def test_a_terminal_gets_colours_and_its_own_width(grid):
     stream = io.StringIO()
     print_report(grid, Console(file=stream, force_terminal=True, width=70, color_system="standard", legacy_windows=False))
     assert "\x1b[1;32mVALID" in stream.getvalue()
+
+
+def test_a_number_is_never_cut(grid):
+    """On a terminal of 60 columns, and with more percentiles than a hundred columns hold: rows go on in the next line."""
+    stream = io.StringIO()
+    print_report(grid, Console(file=stream, width=60))
+    wide = msgspec.structs.replace(grid, run=msgspec.structs.replace(grid.run, percentiles=(1.0, 5.0, 10.0, 25.0, 50.0, 90.0, 95.0, 99.0)))
+    for text in (stream.getvalue(), report(wide)):
+        assert "…" not in text
+    rows = [line for line in report(grid).splitlines() if line.startswith(" latency, from due")]
+    assert rows
+    assert [line.rstrip() for line in stream.getvalue().splitlines() if line.startswith(" latency, from due")] == rows
+
+
+def test_lines_of_tables_are_drawn_with_what_the_stream_can_write(grid):
+    """LC_ALL=C: dashes, not marks of what could not be encoded."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    write_report(grid, stream)
+    text = stream.buffer.getvalue().decode("ascii")
+    assert "?????" not in text
+    assert "-----" in text
+
+
+def test_long_reasons_and_remarks_keep_their_indentation(grid):
+    """What does not fit goes on below itself, not at the left edge."""
+    reason = Reason(name="errors", level="degraded", number=1, threshold=0, advice="word " * 40)
+    lines = report(msgspec.structs.replace(grid, verdict=Verdict(level="degraded", reasons=[reason]))).splitlines()
+    assert lines[1].startswith("  errors (degraded): 1, threshold 0: word word")
+    assert lines[2].startswith("  word word")
+
+
+def test_a_file_that_was_not_read_is_named_whichever_plan_it_is_of(grid):
+    """Not only of the setting that is shown in detail."""
+    plans = [
+        msgspec.structs.replace(one, summary=msgspec.structs.replace(one.summary, notes=[f"x{place} was not read: twice"]))
+        for place, one in enumerate(grid.plans)
+    ]
+    text = " ".join(report(msgspec.structs.replace(grid, plans=plans)).split())
+    assert all(f"{one.directory}: x{place} was not read: twice" in text for place, one in enumerate(plans))
+
+
+def test_the_account_says_that_warm_up_is_in_it(grid):
+    """Two requests more than were measured: a reader who adds up must not wonder."""
+    assert "account    34 scheduled = 34 ok (warm-up included)\n" in report(grid)
 
 
 def test_the_text_is_a_function_of_the_document(grid):

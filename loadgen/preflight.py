@@ -98,7 +98,7 @@ async def _listed(endpoint: Endpoint, notes: list[str]) -> list[str] | None:
     except RequestError as error:
         _raise_if_unusable(error, endpoint)
         if error.outcome not in _NO_LISTING:
-            raise ServerUnusableError(f"{endpoint.base_url}: asked for its models, it answered: {error}") from None
+            raise ServerUnusableError(f"{endpoint.base_url}: does not say which models it has: {error}") from None
         notes.append(f"the server does not list its models ({error})")
         return None
 
@@ -113,13 +113,19 @@ async def _probe(target: Target, endpoint: Endpoint, sampling: Sampling, *, cont
     request = Request(dialect, body, stream=target.stream, choices=dialect.choices(_PROBE_PROMPT, short))
     exchange = Exchange(request, perf_counter_ns(), keep=False)
     ended = asyncio.Event()
-    transport = open_transport(target.transport, endpoint, _PROBE)
+    transport = open_transport(target.transport, endpoint, _no_longer(_PROBE, target.timeouts))
     try:
         transport.start(request, exchange, lambda _: ended.set())
         await ended.wait()
         return exchange, transport.stamping
     finally:
         await transport.close()
+
+
+def _no_longer(ours: Timeouts, users: Timeouts) -> Timeouts:
+    """Of each two deadlines the shorter: the run would not wait longer."""
+    pairs = {name: (getattr(ours, name), getattr(users, name)) for name in Timeouts.__struct_fields__}
+    return Timeouts(**{name: min(limit for limit in pair if limit is not None) for name, pair in pairs.items()})
 
 
 def _tells_tokens(exchange: Exchange) -> bool:

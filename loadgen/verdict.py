@@ -57,7 +57,7 @@ def _workers_lost(summary: Summary, _: Sequence[float]) -> Reason | None:
     lost = [str(worker.worker) for worker in summary.workers if worker.state == "lost"]
     if not lost:
         return None
-    advice = f"lost: worker {', '.join(lost)} of {len(summary.workers)}; the run's log says how it ended, and its share was not run"
+    advice = f"lost: worker {', '.join(lost)} of {len(summary.workers)}; the run's log says how it ended, and what was left of its share was not sent"
     return Reason(name="workers-lost", level="invalid", number=float(len(lost)), threshold=0.0, advice=advice)
 
 
@@ -86,9 +86,9 @@ def _too_few_samples(summary: Summary, asked: Sequence[float]) -> Reason | None:
         for percent in asked
         if (percentile := distribution.percentiles.get(percentile_key(percent))) is not None and not percentile.enough
     ]
-    if not summary.ok:
+    if not summary.ok:  # a rate of 0 is no measurement: a grid of such cells has no best one
         return Reason(
-            name="too-few-samples", level="degraded", number=0.0, threshold=1.0, advice="no request succeeded: there is nothing to measure"
+            name="too-few-samples", level="invalid", number=0.0, threshold=1.0, advice="no request succeeded: there is nothing to measure"
         )
     if not lacking:
         return None

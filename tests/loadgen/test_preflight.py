@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from clients.endpoint import Timeouts
 from clients.errors import UsageError
 from clients.messages import Sampling
 from clients.secret import Secret
@@ -31,12 +32,14 @@ def stream(*usages):
 
 ANSWERS = stream(False, True)
 COUNTS = stream(True, True)
+SILENCE = None, None
 
 
 @contextlib.contextmanager
 def serving(models, *chats):
     """A server with these answers to /models, and to the first, second … chat (the last again); yields URL and what was asked."""
     asked = []
+    over = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -50,6 +53,9 @@ def serving(models, *chats):
             self.answer(*chats[min(posts, len(chats)) - 1])
 
         def answer(self, status, content):
+            if status is None:
+                over.wait()
+                return
             events = isinstance(content, list)
             body = (
                 b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in content) + b"data: [DONE]\n\n"
@@ -71,6 +77,7 @@ def serving(models, *chats):
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1", asked
     finally:
+        over.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -167,6 +174,14 @@ def test_what_is_odd_is_a_note(models, chat, model, said):
     """The run goes on, and its report says what was seen."""
     with serving(models, chat) as (url, _):
         assert any(said in note for note in looked(url, model).notes)
+
+
+def test_the_probe_waits_no_longer_than_the_run_would():
+    """A user who gave short deadlines does not wait half a minute to learn that nothing comes."""
+    with serving(LISTS, SILENCE) as (url, _):
+        (note,) = looked(url, timeouts=Timeouts(first_byte_s=0.2, total_s=None)).notes
+    assert "first-byte-timeout" in note
+    assert "0.2 s" in note
 
 
 def test_nobody_listening_is_an_unreachable_server():

@@ -41,6 +41,13 @@ def test_what_was_cancelled_by_us_is_no_error(tmp_path):
     assert judge(with_failures(tmp_path, 50, 100, outcome=Outcome.CANCELLED)).level == "valid"
 
 
+def test_a_run_without_a_success_is_invalid_whatever_ended_it(tmp_path):
+    """A server that never answers until we cancel has made no error, and yet there is no number to believe."""
+    rows = [(k, exchange(0, 9, outcome=Outcome.CANCELLED)) for k in range(4)]
+    (reason,) = judge(summarise(tmp_path, rows)).reasons
+    assert (reason.name, reason.level, reason.number) == ("too-few-samples", "invalid", 0)
+
+
 def test_only_percentiles_that_were_asked_for_can_lack_samples(tmp_path):
     """p99 of 100 samples degrades a run whose user named it; the metric that lacks most is named."""
     summary = with_failures(tmp_path, 0, 100)

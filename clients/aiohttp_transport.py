@@ -80,8 +80,7 @@ class AiohttpTransport:
         self._headers = CIMultiDict({"User-Agent": "loadgen", "Accept-Encoding": "identity"})
         self._headers.update(endpoint.request_headers())
         self._urls: dict[str, URL] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._flights: set[Flight] = set()
+        self._flights: dict[asyncio.Task[None], Flight] = {}
         self._idle_s = IDLE_LIMIT_S
         self._closed = False
         self._session = self._open_session()
@@ -110,24 +109,25 @@ class AiohttpTransport:
         if self._closed:
             raise RuntimeError(f"{self!r} is closed")
         flight = Flight(request, exchange, done, self._limit_idle)
-        self._flights.add(flight)
         task = self._loop.create_task(self._run(flight, Watch(self._loop, self._timeouts, self._shortest_s, flight)))
-        self._tasks.add(task)
+        self._flights[task] = flight
         task.add_done_callback(self._forget)
         return flight
 
     async def close(self) -> None:
         self._closed = True
-        for flight in list(self._flights):
+        for flight in list(self._flights.values()):
             flight.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._flights:
+            await asyncio.wait(list(self._flights))
         await self._session.close()
         if self._fresh is not None:
             await self._fresh.close()
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        flight = self._flights.pop(task)
+        if flight.exchange.outcome is None:  # asyncio.run, at its end, cancels tasks that have not taken their first step: they take none
+            self._settle(flight, request_error(Outcome.CANCELLED, "cancelled with its event loop"))
         if not task.cancelled() and (mistake := task.exception()) is not None:  # ours, or the caller's `done`: said now, not when collected
             self._loop.call_exception_handler({"message": f"{self!r} failed", "exception": mistake, "task": task})
 
@@ -153,7 +153,6 @@ class AiohttpTransport:
             # Also when something passes that FAILURES does not hold (the loop then logs it): a `done` that never comes holds a slot forever.
             watch.stop()
             flight.leave()
-            self._flights.discard(flight)
             self._settle(flight, flight.cause or error)
 
     def _settle(self, flight: Flight, error: RequestError | None) -> None:

@@ -5,13 +5,14 @@ One suite for all transports (`carriers.CARRIERS`); none is named here.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import random
 import zlib
 
 import pytest
-from carriers import CARRIERS, KEY, Carrier, ask
+from carriers import CARRIERS, KEY, Carrier, Sent, ask
 from recordings import WIRE, dialect_name, load, play, said, streams
 from servers.chaos import CLOSE, RESET, STREAM_HEAD, ChaosServer, Step, answer, chunked, pieces, stream
 
@@ -187,6 +188,22 @@ def test_what_a_server_repeats_of_the_credentials_is_masked(chaos: ChaosServer, 
         assert "***" in shown
         assert KEY not in shown
         assert SECRET[:6] not in shown
+
+
+def test_done_is_called_when_a_loop_cancels_all_that_it_runs(chaos: ChaosServer, carrier: Carrier) -> None:
+    """As asyncio.run does when the program ends under way, here just after a start: who waits for `done` must not wait forever."""
+
+    async def work() -> None:
+        before = asyncio.all_tasks()
+        transport = carrier.open(chaos.url)
+        sent = Sent(transport, ask(chaos.script(GOOD)))
+        for task in asyncio.all_tasks() - before:
+            task.cancel()
+        exchange = await asyncio.wait_for(sent.ended, 10)
+        assert exchange.outcome in (Outcome.CANCELLED, Outcome.OK)  # OK of a transport that has no tasks
+        await transport.close()
+
+    carrier.run(work())
 
 
 def test_what_arrived_before_a_break_keeps_its_timing(chaos: ChaosServer, carrier: Carrier) -> None:

@@ -15,7 +15,7 @@ from clients.errors import Outcome
 from loadgen import records as fmt
 from loadgen.arrivals import EXACT_GAPS, pool_gaps, tokens_inside
 from loadgen.percentiles import describe
-from loadgen.stretch import done_share, intervals
+from loadgen.stretch import Work, intervals
 from loadgen.summary import STANDARD_PERCENTILES, Measures
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Measuring:
         # A column at a time: whole rows would copy the file.
         self._due, self._sent, self._end = (heads[name][self._rows] for name in ("due_ns", "sent_ns", "end_ns"))
         self._output, self._last = heads["first_output_ns"][self._rows], heads["last_output_ns"][self._rows]
+        self.work = Work.of(self._due, self._end, self._output, self._last)
         self._answer = heads["first_answer_ns"][self._rows]
         self._streamed = (heads["flags"][self._rows] & fmt.STREAMED > 0) & (self._output > 0)  # else all output comes with the end
         self._completion = completion_tokens(heads, self._rows)
@@ -55,13 +56,13 @@ class Measuring:
         """Measure one stretch.
 
         whole: it is the measuring window, and a request is completed in it or not. Else it is a part, and each request counts by
-        the share of its time that lies inside (`summary.Summary` says why).
+        the share of it that was done inside (`stretch.Work`).
         """
         due = stretch.holds(self._due)
         if whole:
             credit = ((self._end > stretch.start_ns) & (self._end <= stretch.end_ns)).astype(np.float64)
         else:
-            credit = done_share(self._due, self._end, stretch.end_ns) - done_share(self._due, self._end, stretch.start_ns)
+            credit = self.work.inside(stretch)
         streamed = self._streamed
         output = credit * self._completion
         output[streamed] = tokens_inside(self._records, self._rows[streamed], self._completion[streamed], stretch)

@@ -16,7 +16,7 @@ from loadgen import records as fmt
 from loadgen.accounting import account_all, account_workers, count_outcomes
 from loadgen.measures import Measuring, completion_tokens
 from loadgen.percentiles import describe
-from loadgen.stretch import slice_rates, steady_stretch, whole_stretch
+from loadgen.stretch import steady_stretch, whole_stretch
 from loadgen.summary import Attempts, Batches, Failure, Summary, Tokens, Wasted
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
         whole=whole,
         steady=steady_measures,
         steady_absent=absent,
-        batch_means=slice_rates(due[ok], end[ok], window if steady is None else steady),
+        batch_means=measuring.work.slice_rates(window if steady is None else steady),
         failures=_failures(records, measuring.percents),
         finishes=finishes,
         length_share=finishes.get("length", 0) / accounting.ok if finishes.keys() - {"none"} else None,

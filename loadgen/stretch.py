@@ -1,4 +1,4 @@
-"""Stretches of a run: when all slots were busy, how many requests were in flight, how much of each request lies inside.
+"""Stretches of a run: when all slots were busy, how many requests were in flight, how much of each was done inside.
 
 Knows stamps as arrays; knows no file and no percentile. Pure. A slot is taken from a request's due (its slot came free) to its
 end; a request is in flight from sent to end. Where an end and a start share a stamp, the end comes first.
@@ -62,19 +62,38 @@ def intervals(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Intervals:
     return Intervals(np.sort(starts[happened]), np.sort(ends[happened]))
 
 
-def done_share(due_ns: NDArray[np.int64], end_ns: NDArray[np.int64], at_ns: float) -> NDArray[np.float64]:
-    """How much of each request's time, due to end, has passed at a moment: 0..1."""
-    share: NDArray[np.float64] = np.clip((at_ns - due_ns) / np.maximum(end_ns - due_ns, 1), 0.0, 1.0)
-    return share
+class Work(NamedTuple):
+    """When the server was seen to work on each request: progress is taken as even from `begun_ns` to `ended_ns`.
 
+    From first to last output where there is more than one. Time since due is no progress: a request may only have queued, and
+    in a closed loop of equal requests that shifts a rate by several requests. Where all output came at once nothing better
+    is known than due to end.
+    """
 
-def slice_rates(due_ns: NDArray[np.int64], end_ns: NDArray[np.int64], stretch: Stretch) -> list[float]:
-    """Requests per second in `SLICES` equal parts of the stretch, each request counted by the share of its time in each part."""
-    if stretch.end_ns <= stretch.start_ns:
-        return []
-    edges = np.linspace(*stretch, SLICES + 1)
-    done = np.array([done_share(due_ns, end_ns, edge).sum() for edge in edges])
-    return list((np.diff(done) / (stretch.length_s / SLICES)).tolist())
+    begun_ns: NDArray[np.int64]
+    ended_ns: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, due_ns: NDArray[np.int64], end_ns: NDArray[np.int64], first_ns: NDArray[np.int64], last_ns: NDArray[np.int64]) -> Work:
+        seen = (first_ns > 0) & (last_ns > first_ns)
+        return cls(np.where(seen, first_ns, due_ns), np.where(seen, last_ns, end_ns))
+
+    def done(self, at_ns: float) -> NDArray[np.float64]:
+        """How much of each request was done at a moment: 0..1."""
+        share: NDArray[np.float64] = np.clip((at_ns - self.begun_ns) / np.maximum(self.ended_ns - self.begun_ns, 1), 0.0, 1.0)
+        return share
+
+    def inside(self, stretch: Stretch) -> NDArray[np.float64]:
+        """How much of each request was done in the stretch: 0..1."""
+        return self.done(stretch.end_ns) - self.done(stretch.start_ns)
+
+    def slice_rates(self, stretch: Stretch) -> list[float]:
+        """Requests per second in `SLICES` equal parts of the stretch, each request counted by its share in each part."""
+        if stretch.end_ns <= stretch.start_ns:
+            return []
+        edges = np.linspace(*stretch, SLICES + 1)
+        done = np.array([self.done(edge).sum() for edge in edges])
+        return list((np.diff(done) / (stretch.length_s / SLICES)).tolist())
 
 
 def whole_stretch(due_ns: NDArray[np.int64], end_ns: NDArray[np.int64], duration_s: float | None) -> Stretch:
@@ -94,10 +113,9 @@ def steady_stretch(
 ) -> tuple[Stretch | None, str]:
     """While all slots were busy and their requests no longer those of the start burst, or None and why.
 
-    Subtle: all slots begin at once, on an idle server. Were the stretch to begin there, the requests that had to queue would count
-    by the share of time that passed while nothing was done for them, and a cell with more slots than the server admits would
-    gain up to half its queue. So it begins when as many requests have ended as there are slots: from there on the mixture of
-    young and old requests is the same at both ends. Without batches it ends when the first worker runs out: at the first end
+    Subtle: all slots begin at once, on an idle server: the start burst is like no later moment, and a request that had to queue
+    in it counts for time in which nothing was done for it (where only due and end are known). So it begins when as many requests
+    have ended as there are slots: from there on the mixture of young and old requests is the same at both ends. Without batches it ends when the first worker runs out: at the first end
     that no due follows. With batches, a lane at its barrier is at work, and it ends with the last batch of the lane that runs
     out first. It must hold as many ends as there are slots.
     """

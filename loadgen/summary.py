@@ -214,8 +214,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """One plan, reduced. `whole`: the measuring window; of a fixed number of requests, first due to last end.
 
     steady: while all slots were busy; None for the reason in `steady_absent`. In `whole`, requests_rps is successful completions
-    over length. In `steady` and `batch_means` a request counts by the share of its time (due to end) that lies inside, since
-    whole requests would make each edge worth up to max_concurrent of them.
+    over length. In `steady` and `batch_means` a request counts by the share of it that was done inside (first to last output; due
+    to end where all output came at once), since whole requests would make each edge worth up to max_concurrent of them.
     batch_means: requests/s in equal slices of the steady stretch (of the whole run if there is none).
     length_share: of successful requests, those that ended with finish_reason `length`. finishes: by reason.
     itl_source: `histogram` above 5 million gaps, then with a bound.

@@ -117,7 +117,7 @@ class GridReport(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Document(msgspec.Struct, kw_only=True, frozen=True):
-    """The whole of run.json. ended: None while the run goes on, or after a crash. verdict: None when nothing was measured.
+    """The whole of run.json. ended: None while the run goes on, or after a crash. verdict: None while the run goes on.
 
     accounting: of all plans together, warm-up included.
     """
@@ -166,13 +166,14 @@ def conclude(directory: RunDirectory, *, interrupted: int | None) -> Document:
 
 
 def rebuild(directory: RunDirectory) -> Document:
-    """`build`, and written to run.json unless the run goes on or the directory cannot be written."""
+    """`build`, and written to run.json unless the directory cannot be written. Of a run that goes on: what it has, without a verdict."""
     document = build(directory)
-    if not directory.is_running():
-        try:
-            _write(directory, document)
-        except OSError:  # a run kept on a read-only disk can still be read
-            return document
+    if directory.is_running():  # its workers only look lost, and the file is the run's
+        return msgspec.structs.replace(document, verdict=None)
+    try:
+        _write(directory, document)
+    except OSError:  # a run kept on a read-only disk can still be read
+        return document
     return document
 
 

@@ -69,7 +69,8 @@ def print_report(document: Document, console: Console, *, directory: Path | None
 def _print_verdict(document: Document, console: Console) -> None:
     verdict = document.verdict
     if verdict is None:
-        console.print(Text("UNFINISHED: nothing has been measured yet", style="yellow"))
+        so_far = "what follows is what its records hold so far" if document.measured else "nothing has been measured yet"
+        console.print(Text(f"UNFINISHED: {so_far}", style="yellow"))
         return
     console.print(Text(verdict.level.upper(), style=f"bold {_COLORS[verdict.level]}"), end="")
     console.print(Text(f": {_count(len(verdict.reasons), 'reason', 's')}" if verdict.reasons else ": the numbers below may be believed"))

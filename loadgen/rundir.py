@@ -38,7 +38,10 @@ _LOGGED_ROOMS = ("loadgen", "clients")
 
 def check_results(results_dir: Path) -> None:
     """Raise UsageError unless a run directory can be made in `results_dir`, as far as can be told without making one."""
-    place = results_dir.absolute()
+    try:
+        place = results_dir.absolute()
+    except OSError as error:  # the current directory was removed
+        raise UsageError(unwritable(results_dir, error)) from None
     while not os.path.lexists(place):
         place = place.parent
     if not place.is_dir():

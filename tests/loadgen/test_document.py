@@ -1,5 +1,6 @@
 """run.json: written first, rebuilt from the files alone, described as it is."""
 
+import fcntl
 import json
 import shutil
 import sys
@@ -12,7 +13,7 @@ from clients.errors import UsageError
 from clients.messages import Sampling
 from loadgen import document
 from loadgen.cli import main
-from loadgen.document import Opening, build, read_document
+from loadgen.document import Opening, build, read_document, rebuild
 from loadgen.rundir import RunDirectory
 from loadgen.target import Target
 
@@ -83,6 +84,18 @@ def test_a_crash_before_the_end_leaves_a_document_without_an_ending(run):
     assert after.ended is None
     assert after.plans == before.plans
     assert after.verdict == before.verdict
+
+
+def test_a_run_that_goes_on_has_no_verdict_yet(run):
+    """Its workers have not ended, which is not the same as lost; its run.json is left alone."""
+    before = run.document_path.read_bytes()
+    with (run.path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        so_far = rebuild(run)
+    assert so_far.verdict is None
+    assert so_far.measured
+    assert run.document_path.read_bytes() == before
+    assert rebuild(run).verdict.level == "valid"
 
 
 def test_a_torn_record_file_costs_its_tail_and_is_said(run):

@@ -136,6 +136,8 @@ def test_a_document_of_the_very_start_can_be_shown(grid):
     """`loadgen report` of a run that has just begun."""
     start = msgspec.structs.replace(grid, plans=[], grid=None, verdict=None, accounting=None, ended=None)
     assert report(start).startswith("UNFINISHED: nothing has been measured yet\n")
+    so_far = msgspec.structs.replace(grid, verdict=None)
+    assert report(so_far).startswith("UNFINISHED: what follows is what its records hold so far\n")
 
 
 def test_a_terminal_gets_colours_and_its_own_width(grid):

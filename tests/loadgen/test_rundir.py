@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,16 @@ def test_the_check_of_a_results_directory_makes_none(tmp_path):
     """It looks at the nearest directory that exists."""
     check_results(tmp_path / "not" / "yet")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_current_directory_that_was_removed_is_a_usage_error(tmp_path, monkeypatch):
+    """A shell stays in a directory that is gone."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(UsageError, match="--results-dir: cannot write in 'results'"):
+        check_results(Path("results"))
 
 
 def test_the_log_never_holds_a_key(tmp_path):

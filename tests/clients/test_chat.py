@@ -95,6 +95,14 @@ def test_llama_server_sends_a_usage_chunk_for_each_choice():
     assert answer.usage == Usage(12, 5)
 
 
+def test_of_a_key_that_stands_twice_the_last_counts():
+    """As in every JSON parser in use; telling them apart would cost each event more than the fault is worth."""
+    answer = decoded(
+        b'{"choices":[{"index":0,"delta":{"content":"a"},"delta":{"content":"b"},"finish_reason":null,"finish_reason":"stop"}]}'
+    )
+    assert (answer.text(), answer.finish_reasons, answer.error) == ("b", {0: "stop"}, None)
+
+
 def test_tool_calls_stream_by_index():
     """Calls are assembled from deltas; each delta with text is an output event, and it is answer, not reasoning."""
     answer = play(CHAT, [load("written/tool_calls").body])

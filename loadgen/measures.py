@@ -59,10 +59,8 @@ class Measuring:
         the share of it that was done inside (`stretch.Work`).
         """
         due = stretch.holds(self._due)
-        if whole:
-            credit = ((self._end > stretch.start_ns) & (self._end <= stretch.end_ns)).astype(np.float64)
-        else:
-            credit = self.work.inside(stretch)
+        completed = ((self._end > stretch.start_ns) & (self._end <= stretch.end_ns)).astype(np.float64)
+        credit = completed if whole else self.work.inside(stretch)
         streamed = self._streamed
         output = credit * self._completion
         output[streamed] = tokens_inside(self._records, self._rows[streamed], self._completion[streamed], stretch)

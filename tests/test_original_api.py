@@ -1,8 +1,5 @@
 """The documentation of the module this grew out of: every block of it runs, as it stands there."""
 
-import ast
-import asyncio
-import inspect
 import re
 import shlex
 import subprocess
@@ -14,6 +11,7 @@ import pytest
 from loadgen.pages import drawn_page
 from loadgen.simulator.process import Simulator
 from loadgen.simulator.settings import load_settings
+from tests.documents import blocks, run_block
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = (ROOT / "docs" / "original-api.md").read_text()
@@ -37,28 +35,12 @@ def images(tmp_path):
     return tmp_path
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL)
-
-
 def substituted(code, server, images):
     """The block with this project's imports, this server, a model it has, and images that are there."""
     code = code.replace("from models import", "from loadgen import")
     code = code.replace('"http://localhost:8000/v1"', repr(server.base_url)).replace('base_url="..."', f"base_url={server.base_url!r}")
     code = code.replace('model_name="..."', 'model_name="gpt-oss-20b"')
     return re.sub(r'Path\("(img\d\.png)"\)', lambda found: f"Path({str(images / found[1])!r})", code)
-
-
-def run_block(code, namespace):
-    """As Jupyter runs a cell: with `await` at the top level, inside a running loop."""
-    compiled = compile(code, "<block>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-
-    async def cell():
-        result = eval(compiled, namespace)
-        if inspect.isawaitable(result):
-            await result
-
-    asyncio.run(cell())
 
 
 @pytest.mark.timeout(DEADLINE_S + 60)
@@ -70,7 +52,7 @@ def test_the_python_blocks_run_in_order_in_one_namespace(server, images, monkeyp
     vlm_client = VLMClient(base_url=server.base_url, model_name="olmocr")
     lists = [[Message(role="user", content=f"Question {i}")] for i in range(5)]
     namespace = {"message_lists": lists, "vlm_client": vlm_client, "Path": Path}
-    found = blocks("python")
+    found = blocks(DOCUMENT, "python")
     assert len(found) == 4
     quick, benchmark, llm_batch, vlm_batch = (substituted(code, server, images) for code in found)
     run_block(quick, namespace)
@@ -98,7 +80,11 @@ def test_the_python_blocks_run_in_order_in_one_namespace(server, images, monkeyp
 def test_the_benchmark_block_runs_as_an_unguarded_script(server, images):
     """No `if __name__` guard: workers are fresh interpreters that never import the caller's script."""
     script = images / "script.py"
-    code = substituted(blocks("python")[1], server, images).replace("[5, 10, 20, 50]", "[5, 50]").replace("[10, 20, 50, 100]", "[10, 100]")
+    code = (
+        substituted(blocks(DOCUMENT, "python")[1], server, images)
+        .replace("[5, 10, 20, 50]", "[5, 50]")
+        .replace("[10, 20, 50, 100]", "[10, 100]")
+    )
     script.write_text(f"print('imported once')\n{code}\nprint('best', best.max_concurrent)\n")
     done = subprocess.run([sys.executable, script.name], cwd=images, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
@@ -114,7 +100,7 @@ def test_the_command_lines_run(server, images, number):
     (images / "assets" / "tests").mkdir()
     for image in images.glob("img*.png"):
         image.rename(images / "assets" / "tests" / image.name)
-    [block] = blocks("bash")
+    [block] = blocks(DOCUMENT, "bash")
     commands = [shlex.split(c, comments=True) for c in re.sub(r"\\\n", " ", block).split("\n") if c.startswith("python ")]
     assert len(commands) == 2
     words = [word.replace("http://localhost:8000/v1", server.base_url) for word in commands[number][1:]]

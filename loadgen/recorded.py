@@ -235,7 +235,7 @@ def _record_file(name: str, header: Any, data: mmap.mmap, scan: _Scan) -> Record
     counters = dict(zip(records.COUNTER_FIELDS, stored, strict=True))
     damage = scan.damage
     if counters["lost"]:
-        damage = f"{counters['lost']} frames could not be written"
+        damage = f"{counters['lost']} frames could not be written: was the disk full?"
     elif counters["ended"] and not scan.ended and not damage:
         damage = "frames are missing at the end"
     return RecordFile(

@@ -1,7 +1,6 @@
 """Before any load: a server that cannot be used is named in one line, one that can is asked two questions."""
 
 import contextlib
-import http.server
 import json
 import resource
 import socket
@@ -15,6 +14,7 @@ from clients.messages import Sampling
 from clients.secret import Secret
 from loadgen.preflight import ServerUnusableError, allow_files, preflight
 from loadgen.target import Target
+from tests.servers import threaded
 
 LISTS = (200, {"data": [{"id": "first"}, {"id": "second"}]})
 MISSING = (404, {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404}})
@@ -41,7 +41,7 @@ def serving(models, *chats):
     asked = []
     over = threading.Event()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(threaded.Quiet):
         def do_GET(self):
             asked.append((self.path, self.headers.get("Authorization")))
             self.answer(*models)
@@ -55,32 +55,17 @@ def serving(models, *chats):
         def answer(self, status, content):
             if status is None:
                 over.wait()
-                return
-            events = isinstance(content, list)
-            body = (
-                b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in content) + b"data: [DONE]\n\n"
-                if events
-                else json.dumps(content).encode()
-            )
-            self.send_response(status)
-            self.send_header("Content-Type", "text/event-stream" if events else "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            elif isinstance(content, list):
+                events = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in content)
+                self.send(status, events + b"data: [DONE]\n\n", Content_Type="text/event-stream")
+            else:
+                self.send(status, json.dumps(content).encode(), Content_Type="application/json")
 
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", asked
-    finally:
-        over.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with threaded.serving(Handler) as url:
+        try:
+            yield url, asked
+        finally:
+            over.set()
 
 
 def looked(url, model="first", key=None, sampling=None, **target):

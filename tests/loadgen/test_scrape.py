@@ -1,14 +1,13 @@
 """The server's own counters: parsed from recorded vLLM bytes, subtracted, polled until idle."""
 
 import contextlib
-import http.server
-import threading
 from pathlib import Path
 
 import pytest
 
 from clients.endpoint import Endpoint
 from loadgen.scrape import ServerCounters, ServerDelta, metrics_url, parse_counters, scrape, wait_idle
+from tests.servers import threaded
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 
@@ -23,27 +22,13 @@ def serving(pages, path="/metrics"):
     """A server that answers each GET with the next page (the last one again and again); yields its endpoint and the requests."""
     seen = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(threaded.Quiet):
         def do_GET(self):
             seen.append((self.path, self.headers.get("Authorization")))
-            body = pages[min(len(seen), len(pages)) - 1].encode()
-            self.send_response(200 if self.path == path else 404)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.send(200 if self.path == path else 404, pages[min(len(seen), len(pages)) - 1].encode())
 
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield Endpoint.parse(f"http://127.0.0.1:{server.server_port}/v1"), seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with threaded.serving(Handler) as url:
+        yield Endpoint.parse(url), seen
 
 
 def test_the_page_of_a_real_vllm_is_read():

@@ -8,8 +8,6 @@ Invariant: one task per request, which is told of the head and the end; it settl
 from __future__ import annotations
 
 import asyncio
-import ssl
-import urllib.request
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import urlsplit
@@ -21,9 +19,11 @@ from yarl import URL
 from clients.aiohttp_errors import FAILURES, error_of
 from clients.aiohttp_flight import Flight, stamp_reads
 from clients.errors import Outcome, RequestError, UsageError, request_error
-from clients.transport import IDLE_LIMIT_S, Watch, mask_credentials
+from clients.transport import IDLE_LIMIT_S, Watch, environment_proxy, mask_credentials, tls_context
 
 if TYPE_CHECKING:
+    import ssl
+
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.http_writer import StreamWriter
 
@@ -232,31 +232,17 @@ async def _read(flight: Flight, response: aiohttp.ClientResponse) -> None:
 
 
 def _proxy_for(endpoint: Endpoint) -> URL | None:
-    parts = urlsplit(endpoint.base_url)
-    if urllib.request.proxy_bypass(parts.netloc):
-        return None
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    proxy = environment_proxy(endpoint)
     if not proxy:
         return None
     scheme, _, _ = proxy.partition("://")
     if scheme not in ("http", "https"):
-        raise UsageError(
-            f"proxy: the environment names one of another kind ({parts.scheme}_proxy or all_proxy), takes http://… or https://…"
-        )
+        kind = urlsplit(endpoint.base_url).scheme
+        raise UsageError(f"proxy: the environment names one of another kind ({kind}_proxy or all_proxy), takes http://… or https://…")
     return URL(proxy)
 
 
 def _ssl_for(endpoint: Endpoint) -> ssl.SSLContext | bool:
     if endpoint.insecure:
         return False
-    if endpoint.ca_file is None:
-        return True
-    try:
-        context = ssl.create_default_context(cafile=endpoint.ca_file)
-    except (ssl.SSLError, OSError) as error:
-        raise UsageError(
-            f"ca_file: {endpoint.ca_file!r} cannot be read ({error.strerror or error}), takes a PEM file of certificates"
-        ) from error
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    return True if endpoint.ca_file is None else tls_context(endpoint)

@@ -1,6 +1,6 @@
 """The seam to the wire: what a transport is, and what all transports share.
 
-Knows deadlines and the errors of operating systems; knows no HTTP library.
+Knows deadlines, the errors of operating systems, whom TLS trusts and which proxy the environment names; knows no HTTP library.
 Law of the seam: `start` is called on the loop's thread and returns at once; `done(exchange)` is called exactly once, on the loop,
 never from inside `start`, with `exchange.outcome` set; after `cancel` the outcome is CANCELLED and the connection of a running
 request is closed. A transport sets `sent_ns` when the bytes are handed to the connection's socket, calls `head`, `data` and
@@ -14,17 +14,19 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+import urllib.request
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Literal, Protocol
+from urllib.parse import urlsplit
 
-from clients.errors import Outcome, RequestError, request_error
+from clients.errors import Outcome, RequestError, UsageError, request_error
 from clients.secret import masked
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
-    from clients.endpoint import Timeouts
+    from clients.endpoint import Endpoint, Timeouts
     from clients.exchange import Exchange, Request
 
     Done = Callable[[Exchange], None]
@@ -63,6 +65,30 @@ def idle_limit_s(keep_alive: str) -> float:
         if name.strip().lower() == "timeout" and value.strip().isdecimal():
             return max(0.0, min(IDLE_LIMIT_S, float(value) - IDLE_MARGIN_S))
     return IDLE_LIMIT_S
+
+
+def environment_proxy(endpoint: Endpoint) -> str:
+    """The proxy that the environment names for this endpoint (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY), "" if none. It may hold a password."""
+    parts = urlsplit(endpoint.base_url)
+    if urllib.request.proxy_bypass(parts.netloc):
+        return ""
+    proxies = urllib.request.getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all") or ""
+
+
+def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
+    """Trusts the endpoint's `ca_file`, else the system's authorities, or with `insecure` anybody. Raises UsageError for a file without any."""
+    try:
+        context = ssl.create_default_context(cafile=endpoint.ca_file)
+    except (ssl.SSLError, OSError) as error:
+        raise UsageError(
+            f"ca_file: {endpoint.ca_file!r} cannot be read ({error.strerror or error}), takes a PEM file of certificates"
+        ) from error
+    if endpoint.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 class Watched(Protocol):

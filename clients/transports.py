@@ -22,7 +22,13 @@ def _aiohttp(endpoint: Endpoint, timeouts: Timeouts) -> Transport:
     return AiohttpTransport(endpoint, timeouts)
 
 
-TRANSPORTS: dict[str, Callable[[Endpoint, Timeouts], Transport]] = {"aiohttp": _aiohttp}
+def _wire(endpoint: Endpoint, timeouts: Timeouts) -> Transport:
+    from clients.wire import WireTransport
+
+    return WireTransport(endpoint, timeouts)
+
+
+TRANSPORTS: dict[str, Callable[[Endpoint, Timeouts], Transport]] = {"aiohttp": _aiohttp, "wire": _wire}
 
 
 def open_transport(name: str, endpoint: Endpoint, timeouts: Timeouts) -> Transport:

@@ -96,7 +96,7 @@ _TARGET: tuple[Option, ...] = (
     Option("header", _LOAD, "a header of every request; may be repeated", PAIR, default=(), many=True),
     Option("insecure", _LOAD, "do not verify the server's certificate (the report says so)", default=False),
     Option("ca-file", _LOAD, "certificates to trust, PEM", _PATH),
-    Option("transport", _LOAD, "the HTTP client that sends", choice("auto", "aiohttp"), default="auto"),
+    Option("transport", _LOAD, "the HTTP client that sends", choice("auto", "wire", "aiohttp"), default="auto"),
     Option("timeout-connect", _LOAD, "limit of connecting (default 10s)", TIMEOUT, default=10.0),
     Option("timeout-first-byte", _LOAD, "limit until the first byte of an answer (default 10m)", TIMEOUT, default=600.0),
     Option("timeout-stall", _LOAD, "limit between two reads of an answer (default 5m)", TIMEOUT, default=300.0),

@@ -39,6 +39,11 @@ class Carrier(NamedTuple):
     loop: str
     stamping: str
 
+    @property
+    def whole_http(self) -> bool:
+        """Whether it reads encoded bodies and goes through proxies; `wire` refuses both, and says so."""
+        return self.transport != "wire"
+
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         factory = uvloop.new_event_loop if self.loop == "uvloop" else asyncio.new_event_loop
         with asyncio.Runner(loop_factory=factory) as runner:

@@ -1,6 +1,6 @@
 """What every transport must make of what servers send: recorded answers whole and in pieces, and every fault of an HTTP answer.
 
-One suite for all transports (`carriers.CARRIERS`); none is named here.
+One suite for all transports (`carriers.CARRIERS`); none is named here. One that decodes no encoded body refuses rows 56 as BAD_CONTENT.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ def test_each_fault_has_its_outcome(chaos: ChaosServer, carrier: Carrier, stream
     requests = [ask(chaos.script(*steps), stream=streamed) for _, steps, _ in faults]
     exchanges = carrier.all(chaos.url, requests)
     found = {what: exchange.outcome for (what, _, _), exchange in zip(faults, exchanges, strict=True)}
-    assert found == {what: outcome for what, _, outcome in faults}
+    encoded = {what for what, _, _ in faults if what.startswith("56") and not carrier.whole_http}
+    assert found == {what: Outcome.BAD_CONTENT if what in encoded else outcome for what, _, outcome in faults}
     for exchange in exchanges:
         assert exchange.ok == (exchange.error is None)
         assert "sk-" not in repr(exchange.error)

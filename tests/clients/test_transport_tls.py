@@ -14,7 +14,7 @@ from servers.certificates import Certificate, self_signed
 from servers.chaos import CLOSE, RESET, STALL, STREAM_HEAD, ChaosServer, Tunnel, answer, chunked, stream
 
 from clients.endpoint import Timeouts
-from clients.errors import Outcome
+from clients.errors import Outcome, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,11 +122,23 @@ def test_a_large_body_goes_through_tls(secure: ChaosServer, carrier: Carrier, tr
     assert len(script.visits[0].body) == 10_000_000
 
 
-def test_a_proxy_is_given_the_whole_url(chaos: ChaosServer, carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def proxied(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> Carrier:
+    """A carrier that goes through proxies. One that does not must say so when it is opened, without the proxy's password."""
+    if not carrier.whole_http:
+        monkeypatch.setenv("http_proxy", "http://user:hush@127.0.0.1:9")
+        with pytest.raises(UsageError, match="^transport: wire cannot .* proxy.*; takes aiohttp$") as refused:
+            carrier.one("http://models.invalid/v1", ask())
+        assert "hush" not in str(refused.value)
+        pytest.skip("goes through no proxy, and said so")
+    return carrier
+
+
+def test_a_proxy_is_given_the_whole_url(chaos: ChaosServer, proxied: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
     """http_proxy: the request goes to the proxy, its name is not looked up here, and the proxy's password goes along."""
     monkeypatch.setenv("http_proxy", f"http://user:pass@127.0.0.1:{chaos.port}")
     script = chaos.script(GOOD)
-    assert carrier.one("http://models.invalid/v1", ask(script)).ok
+    assert proxied.one("http://models.invalid/v1", ask(script)).ok
     visit = script.visits[0]
     assert visit.head.startswith(b"POST http://models.invalid/v1/chat/completions HTTP/1.1\r\n")
     assert visit.header("proxy-authorization") == "Basic dXNlcjpwYXNz"
@@ -141,13 +153,13 @@ def test_no_proxy_is_respected(chaos: ChaosServer, carrier: Carrier, monkeypatch
     assert script.visits[0].head.startswith(b"POST /v1/")
 
 
-def test_tls_goes_through_a_proxys_tunnel(secure: ChaosServer, carrier: Carrier, trusted: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_goes_through_a_proxys_tunnel(secure: ChaosServer, proxied: Carrier, trusted: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """https_proxy: CONNECT without our key, then TLS to the server itself; the stream is stamped as ever."""
     with ChaosServer() as proxy:
         connect = proxy.default(Tunnel(secure.port))
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
         script = secure.script(STREAM_HEAD + chunked(EVENT, end=False), 0.02, chunked(b"data: " + STOP + b"\n\n"))
-        exchange = carrier.one(secure.url, ask(script), **trusted)
+        exchange = proxied.one(secure.url, ask(script), **trusted)
         assert exchange.outcome is Outcome.OK, exchange.error
         assert exchange.answer.gaps_us[0] > 0
         assert connect.visits[0].head.startswith(f"CONNECT 127.0.0.1:{secure.port} HTTP/1.1\r\n".encode())
@@ -155,7 +167,7 @@ def test_tls_goes_through_a_proxys_tunnel(secure: ChaosServer, carrier: Carrier,
 
 
 def test_a_proxy_that_refuses_a_tunnel_or_is_not_there_is_a_connect_failure(
-    secure: ChaosServer, chaos: ChaosServer, carrier: Carrier, trusted: dict, monkeypatch: pytest.MonkeyPatch
+    secure: ChaosServer, chaos: ChaosServer, proxied: Carrier, trusted: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """407, and nobody listening; the proxy's password is in no message."""
     chaos.default(answer(b"", status="407 Proxy Authentication Required"))
@@ -163,6 +175,6 @@ def test_a_proxy_that_refuses_a_tunnel_or_is_not_there_is_a_connect_failure(
         unused = listener.getsockname()[1]
     for port in (chaos.port, unused):
         monkeypatch.setenv("https_proxy", f"http://user:hush@127.0.0.1:{port}")
-        exchange = carrier.one(secure.url, ask(secure.script(GOOD)), **trusted)
+        exchange = proxied.one(secure.url, ask(secure.script(GOOD)), **trusted)
         assert exchange.outcome is Outcome.CONNECT
         assert "hush" not in str(exchange.error)

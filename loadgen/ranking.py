@@ -53,13 +53,18 @@ def rank(cells: Sequence[Cell]) -> Ranking:
 def contenders(cells: Sequence[Cell], *, runs: int = LEAST_RUNS, top: int = TOP_CELLS) -> list[int]:
     """Which cells (places in `cells`) to run once more each, in this order, before asking again; empty: a winner can be named.
 
-    These are the cells inside the margin and the top ones that have fewer than `runs` runs; asking after each round is what
-    interleaves the repeats.
+    These are the top cells, and those that are inside the margin or cannot be shown to be outside (one run that was disturbed
+    excludes nobody), as far as they have fewer than `runs` runs; asking after each round is what interleaves the repeats.
     """
     rated = [one for one in _rate(cells) if one.level != "invalid"]
-    near = [one for place, one in enumerate(rated) if place < top or (s := _standing(one, rated[0])).gap <= s.margin]
+    near = [one for place, one in enumerate(rated) if place < top or _may_be_inside(_standing(one, rated[0]))]
     places = {id(cell): place for place, cell in enumerate(cells)}
     return [places[id(one.cell)] for one in near if len(one.cell.runs) < runs]
+
+
+def _may_be_inside(standing: Standing) -> bool:
+    """Whether the gap, less what it may be too large by, is within the margin."""
+    return standing.gap - (standing.half_width or 0.0) <= standing.margin
 
 
 def _rate(cells: Sequence[Cell]) -> list[_Rated]:

@@ -59,6 +59,7 @@ class Crew(msgspec.Struct):
     stamping: str = ""
     end: str = ""
     unread: bytearray = msgspec.field(default_factory=bytearray)
+    told: set[str] = msgspec.field(default_factory=set)  # what was noted of it: once each
 
     def __repr__(self) -> str:
         sent = self.beat.sent if self.beat else 0
@@ -193,6 +194,7 @@ class Fleet:
             if fresh_beats >= len(running):
                 fresh_beats = 0
                 beaten(self.crew)
+            self._note_troubles(running, noted)
             if interrupts.count > obeyed:
                 obeyed = interrupts.count
                 if obeyed >= 3:
@@ -208,6 +210,15 @@ class Fleet:
                 deadline = time.monotonic() + grace + OVERTIME_S
             if time.monotonic() >= deadline:
                 return  # what is left over is killed, and counts as lost
+
+    def _note_troubles(self, running: Sequence[Crew], noted: Callable[[str], None]) -> None:
+        for one in running:
+            if one.beat is not None and one.beat.recording_failed and "recording" not in one.told:
+                one.told.add("recording")
+                noted(f"worker {one.number} cannot record any more: {one.beat.recording_failed}")
+            if time.monotonic() - one.heard_at > QUIET_S and "quiet" not in one.told:
+                one.told.add("quiet")
+                noted(f"worker {one.number} has said nothing for {QUIET_S:.0f} s: stopped, or starved of CPU; what it sends is late")
 
     def _heard(self, timeout: float) -> Iterator[tuple[Crew, object]]:
         """Messages and ends of workers, as (worker, message or None)."""

@@ -6,6 +6,7 @@ Knows the order of things and where files go; knows neither options nor how anyt
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import zlib
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from loadgen.simulator.process import Simulator
     from loadgen.target import Target
     from loadgen.workload import WorkloadHead
+
+
+_log = logging.getLogger(__name__)
 
 
 def usable_cores() -> int:
@@ -99,12 +103,12 @@ class Session:
         from loadgen import document
 
         self.directory.open_log([self._key] if self._key else [])
-        self.interrupts.__enter__()
         head = write_workload(self.directory.workload_path, self._prompts, target=self._target, sampling=self._sampling, cache=self._cache)
         if self._cache == "unique" and (unmarked := unmarked_images(head, self._prompts)):
             self._note(f"{unmarked} items hold an image that is neither PNG nor JPEG: its bytes repeat, a server's image cache may help")
         document.write_opening(self.directory, self._opening)
         self._listener.opened(self.directory.path)
+        self.interrupts.__enter__()  # last: what raises above must not leave its signal handlers behind
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -170,7 +174,9 @@ class Session:
             )
         for one in crew:
             if one.state == "lost":
-                self._listener.note(f"worker {one.number} was lost: {one.end}")
+                lost = f"worker {one.number} was lost: {one.end}"
+                _log.warning("plan %d: %s", plan.number, lost)
+                self._listener.note(lost)
         if before is not None:
             after = scrape.wait_idle(endpoint)
             if after is not None:

@@ -10,6 +10,7 @@ of the pipe closes, the process is gone within a second, its records whole.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ import msgspec
 from clients.dialects import DIALECTS
 from clients.errors import LoadgenError
 from clients.retry import Retrying, RetryPolicy
-from clients.secret import Secret
+from clients.secret import MASK, Secret
 from clients.transports import open_transport
 from loadgen import vitals
 from loadgen.driver import Driver
@@ -190,6 +191,17 @@ class Worker:
         os.write(self._out, line(message))
 
 
+class _Masked(io.TextIOBase):
+    """stderr without the key."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def write(self, text: str) -> int:
+        os.write(2, text.replace(self._key, MASK).encode(errors="backslashreplace"))
+        return len(text)
+
+
 async def _serve(out: int) -> int:
     messages = asyncio.StreamReader(limit=2**24)
     loop = asyncio.get_running_loop()
@@ -200,6 +212,8 @@ async def _serve(out: int) -> int:
     try:
         assign = decode_for_worker(first)
         assert isinstance(assign, Assign)
+        if assign.key:
+            sys.stderr = _Masked(assign.key)  # it is the run's log: a traceback there must not show the key
         worker = Worker(assign, messages, out)
     except (LoadgenError, OSError, msgspec.MsgspecError) as error:
         os.write(out, line(Failed(f"{type(error).__name__}: {error}")))

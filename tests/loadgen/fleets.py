@@ -25,7 +25,7 @@ def closed_loop(number=1, **settings):
 class Performance:
     """One plan, performed: its crew, records and summary. `beaten` is called with the crew at each round of beats."""
 
-    def __init__(self, directory: Path, base_url: str, plan: Plan, *, max_tokens=8, beaten=None, model="olmocr", **target):
+    def __init__(self, directory: Path, base_url: str, plan: Plan, *, max_tokens=8, beaten=None, noted=None, model="olmocr", **target):
         directory.mkdir(parents=True, exist_ok=True)
         aim = Target(base_url=base_url, model=model, continuous_usage=True, **target)
         workload = directory / "workload.bin"
@@ -38,7 +38,7 @@ class Performance:
         self.log = directory / "log.txt"
         with open(self.log, "ab") as log, Interrupts() as interrupts:
             self.fleet = Fleet(plan, assignments, log=log)
-            self.crew = self.fleet.run(interrupts, beaten or (lambda crew: None))
+            self.crew = self.fleet.run(interrupts, beaten or (lambda crew: None), noted or (lambda text: None))
         self.plan = plan
         self.records = read_records(self.paths)
 

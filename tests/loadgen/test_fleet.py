@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -54,7 +56,8 @@ def test_the_servers_own_peak_in_flight_is_the_target_and_never_more(simulator, 
     """Slots over workers, and lanes over workers, add up to the target concurrency as the server counted it."""
     simulator.reset()
     plan = closed_loop(max_concurrent=concurrency, workers=workers, batch_size=batch, num_requests=4 * concurrency + 3)
-    done = Performance(tmp_path, simulator.base_url, plan)
+    # Few streams last long enough that all are there at once, on a busy machine too; many queue for the server's 4 seats anyway.
+    done = Performance(tmp_path, simulator.base_url, plan, max_tokens=8 if concurrency > 10 else 256)
     stats = simulator.stats()
     assert stats["requests_inflight_peak"] == concurrency
     assert stats["requests_answered"] == plan.num_requests == done.summary.ok
@@ -128,6 +131,35 @@ def test_no_process_of_a_fleet_is_left(simulator, tmp_path):
     """`run` returns when every worker is gone."""
     done = Performance(tmp_path, simulator.base_url, closed_loop())
     assert [state(one.process.pid) for one in done.crew] == ["", ""]
+
+
+def test_a_worker_that_is_silent_is_spoken_of(simulator, tmp_path, monkeypatch):
+    """SIGSTOP: the view says that a worker is silent, once, while the run goes on."""
+    monkeypatch.setattr("loadgen.fleet.QUIET_S", 1.5)  # beats come each second
+    notes, stopped = [], []
+
+    def stop_one(crew):
+        if not stopped:
+            stopped.append(crew[0].process.pid)
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    def note(text):
+        notes.append(text)
+        if stopped:  # else the machine itself held a worker up for so long
+            os.kill(stopped[0], signal.SIGCONT)
+
+    done = Performance(tmp_path, simulator.base_url, closed_loop(num_requests=300), beaten=stop_one, noted=note, max_tokens=64)
+    assert any(note.startswith(f"worker {done.crew[0].number} has said nothing for ") for note in notes)
+    assert len(notes) == len(set(notes))
+    assert done.summary.ok == 300
+
+
+def test_a_traceback_of_a_worker_does_not_show_the_key(simulator, tmp_path):
+    """Its stderr is the run's log."""
+    code = "import loadgen.worker as w, sys; sys.stderr = w._Masked('sk-very-secret'); raise ValueError('with sk-very-secret in it')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ValueError: with *** in it" in done.stderr
+    assert "sk-very-secret" not in done.stderr.replace(code, "")
 
 
 def test_a_stopped_worker_is_continued_and_nothing_is_lost(simulator, tmp_path):

@@ -16,15 +16,16 @@ import clients
 
 if TYPE_CHECKING:
     from clients import *  # noqa: F403  # the same names, and their types, as in `clients`
-    from loadgen.benchmark import BenchmarkResult, GridResults, InterruptedRun, ModelBenchmark
+    from loadgen.benchmark import ModelBenchmark
+    from loadgen.results import BenchmarkResult, GridResults, InterruptedRun
 
-_OWN = ("BenchmarkResult", "GridResults", "InterruptedRun", "ModelBenchmark")
+_OWN = {"BenchmarkResult": "results", "GridResults": "results", "InterruptedRun": "results", "ModelBenchmark": "benchmark"}
 __all__ = [*clients.__all__, "BenchmarkResult", "GridResults", "InterruptedRun", "ModelBenchmark"]  # noqa: PLE0604  # all are strings
 
 
 def __getattr__(name: str) -> Any:
     if name in _OWN:
-        value = getattr(import_module("loadgen.benchmark"), name)
+        value = getattr(import_module(f"{__name__}.{_OWN[name]}"), name)
     elif name in clients.__all__:
         value = getattr(clients, name)
     else:

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from clients.catalogue import ServedModel
 from clients.errors import RequestError, UsageError
 from clients.loop import private_loop
@@ -27,11 +25,12 @@ from loadgen.measurement import measure
 from loadgen.order import Order
 from loadgen.progress import progress
 from loadgen.prompts import Prompts
-from loadgen.summary import Cell, Summary, Verdict
+from loadgen.results import BenchmarkResult, GridResults, InterruptedRun, result_of
+from loadgen.summary import Cell
 from loadgen.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from clients.client import LLMClient
     from clients.images import ImageSource
@@ -41,77 +40,6 @@ if TYPE_CHECKING:
     from loadgen.document import Document
     from loadgen.plan import Cache
     from loadgen.summary import Standing
-
-
-class BenchmarkResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting, measured. Printing it shows the figures; `summary` has all of them, `directory` the run's files.
-
-    throughput_rps: requests/s of the steady stretch (the whole run if there is none), the mean over `runs`; the other figures are
-    of the run whose throughput is the median. Latencies are from due, in seconds; None where nothing succeeded.
-    """
-
-    max_concurrent: int
-    batch_size: int | None
-    throughput_rps: float
-    runs: int
-    summary: Summary
-    verdict: Verdict
-    directory: Path
-
-    @property
-    def mean_latency_s(self) -> float | None:
-        latency = self.summary.whole.latency
-        return None if latency is None else latency.mean
-
-    @property
-    def median_latency_s(self) -> float | None:
-        return self._latency(50)
-
-    @property
-    def p95_latency_s(self) -> float | None:
-        return self._latency(95)
-
-    @property
-    def p99_latency_s(self) -> float | None:
-        return self._latency(99)
-
-    @property
-    def success_rate(self) -> float | None:
-        return self.summary.success_rate
-
-    @property
-    def output_tokens_tps(self) -> float:
-        return self.summary.ranked.output_tokens_tps
-
-    def __str__(self) -> str:
-        from loadgen.tables import result_lines
-
-        return result_lines(self.summary, self.verdict, self.throughput_rps, self.runs)
-
-    def _latency(self, percent: float) -> float | None:
-        latency = self.summary.whole.latency
-        return None if latency is None else latency.value(percent)
-
-
-class GridResults(list[BenchmarkResult]):
-    """The settings of a grid, highest throughput first. best: the one to use (None if none can be believed), why: in words."""
-
-    def __init__(self, results: Iterable[BenchmarkResult], best: BenchmarkResult | None, why: str) -> None:
-        super().__init__(results)
-        self.best = best
-        self.why = why
-
-    def __str__(self) -> str:
-        return "\n".join([*map(str, self), f"best: {self.why}"])
-
-
-class InterruptedRun(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM ended a benchmark; what was measured before is in `results`, and in its run directory."""
-
-    def __init__(self, results: GridResults | BenchmarkResult | None, directory: Path) -> None:
-        super().__init__(f"interrupted; what was measured is in {directory}")
-        self.results = results
-        self.directory = directory
 
 
 class ModelBenchmark:
@@ -197,7 +125,7 @@ class ModelBenchmark:
         order = self._order("bench", kind, items, delay_between_batches_s=delay_between_batches)
         document = self._measure(order, concurrent, lambda load: Bench(load, max_concurrent=concurrent, batch_size=size))
         directory = self._results_dir / document.run.id
-        results = [_result(cell, directory) for cell in Cell.gathered(document.measured)]
+        results = [result_of(cell, directory) for cell in Cell.gathered(document.measured)]
         if not results or (document.ended is not None and document.ended.interrupted):
             raise InterruptedRun(results[0] if results else None, directory)
         return results[0]
@@ -216,7 +144,7 @@ class ModelBenchmark:
         grid = document.grid or GridReport(results=[], best=None, why="nothing was measured", pipeline="")
 
         def result(standing: Standing) -> BenchmarkResult:
-            return _result(cells[standing.max_concurrent, standing.batch_size], directory, standing)
+            return result_of(cells[standing.max_concurrent, standing.batch_size], directory, standing)
 
         results = GridResults(map(result, grid.results), result(grid.best) if grid.best else None, grid.why)
         if document.ended is not None and document.ended.interrupted:
@@ -279,19 +207,6 @@ def _checked(number: int, encode: Callable[[], Any]) -> Any:
         return encode()
     except RequestError as error:
         raise UsageError(f"prompts: number {number}: {error}") from None
-
-
-def _result(cell: Cell, directory: Path, standing: Standing | None = None) -> BenchmarkResult:
-    summary, verdict = cell.median
-    return BenchmarkResult(
-        max_concurrent=cell.max_concurrent,
-        batch_size=cell.batch_size,
-        throughput_rps=standing.requests_rps if standing else summary.ranked.requests_rps,
-        runs=standing.runs if standing else 1,
-        summary=summary,
-        verdict=verdict,
-        directory=directory,
-    )
 
 
 class _Silent:

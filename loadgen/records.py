@@ -109,7 +109,7 @@ class RecordWriter:
 
     def __init__(self, path: str | os.PathLike[str], *, run_id: bytes, plan: int, worker: int, workers: int, share: int = -1) -> None:
         if sys.byteorder != "little":
-            raise NotImplementedError("records are written in native order, which must be little-endian")
+            raise RuntimeError("records are written in native order, which must be little-endian")
         self.failed = ""
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

@@ -55,8 +55,8 @@ def test_best_is_the_concurrency_that_the_server_admits(tmp_path, seats, concurr
 
 KNEES = [
     pytest.param({"max_num_seqs": 16, "step_base_ms": 12.0}, (12, 14, 16, 20), 32, 80, 1, id="short-16"),  # steps of 13 ms
-    # Steps of 40 ms and more: 128 sequences emit 2,800 events/s.
-    pytest.param({"step_base_ms": 30.0}, (16, 32, 64, 96, 112, 128, 160, 192), 64, 640, 3, marks=pytest.mark.accept, id="128"),
+    # Steps of 41 to 50 ms: 128 sequences emit 2,500 events/s.
+    pytest.param({"step_base_ms": 40.0}, (16, 32, 64, 96, 112, 128, 160, 192), 64, 640, 1, marks=pytest.mark.accept, id="128"),
 ]
 
 

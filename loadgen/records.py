@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from clients.exchange import Exchange
 
 MAGIC: Final = b"LGREC001"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 HEADER_BYTES: Final = 256
 SEGMENT_BYTES: Final = 4 << 20  # one posix_fallocate and one mmap per ~30,000 short records: rare, yet small beside a worker's 60 MB
 ERROR_BYTES: Final = 512  # enough for one line of a server's message; a thousand failures stay under a segment
@@ -58,7 +58,8 @@ PREFIX_FIELDS: Final = (("length", "I"), ("crc", "I"), ("kind", "H"), ("flags", 
 HEAD_FIELDS: Final = (
     *PREFIX_FIELDS,  # count: number of gaps
     ("index", "Q"),
-    ("batch", "q"),  # NO_BATCH where there are none
+    ("batch", "i"),  # NO_BATCH where there are none; 2**31 of them would be 270 GB of records
+    ("answer_crc", "I"),  # crc32 of the id that the server gave its answer, to find it in the server's own account; 0 = it gave none
     ("due_ns", "q"),  # stamps: time.perf_counter_ns(), 0 = did not happen
     ("sent_ns", "q"),
     ("first_byte_ns", "q"),
@@ -186,6 +187,7 @@ class RecordWriter:
             at, mapping = self._at, self._map
             _HEAD.pack_into(
                 mapping, at + 8, FINAL if final else ATTEMPT, flags, count, index, batch,
+                crc32(answer.id.encode("utf-8", "replace")),
                 due_ns, exchange.sent_ns, exchange.first_byte_ns, answer.first_output_ns, answer.first_answer_ns,
                 answer.last_output_ns, exchange.end_ns, prompt, completion, cached, reasoning, answer.events, token_bytes, lane,
                 exchange.status, first_event_tokens, error_bytes, phase, min(exchange.attempt, 255), exchange.outcome or 0,

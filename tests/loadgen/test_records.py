@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from array import array
 
 import msgspec
@@ -42,12 +43,13 @@ def test_each_field_comes_back(tmp_path):
         status=206,
     )
     made.answer.first_answer_ns = at(40)
+    made.answer.id = "123456789"  # whose crc32 is the check value in every description of it
     path = tmp_path / "a.records"
     write(path, [(8, made, {"lane": 2, "batch": 6})])
     got = read_records([path])
     head = got.heads[0]
     expected = {
-        "index": 8, "lane": 2, "batch": 6, "due_ns": at(1), "sent_ns": at(2), "first_byte_ns": at(30), "first_output_ns": at(30), "first_answer_ns": at(40),
+        "index": 8, "lane": 2, "batch": 6, "answer_crc": 0xCBF43926, "due_ns": at(1), "sent_ns": at(2), "first_byte_ns": at(30), "first_output_ns": at(30), "first_answer_ns": at(40),
         "last_output_ns": at(60), "end_ns": at(90), "prompt_tokens": 11, "completion_tokens": 7, "cached_tokens": 5, "reasoning_tokens": 4, "events": 4, "count": 3,
         "status": 206, "first_event_tokens": 3, "attempt": 3, "outcome": 0, "finish": 2, "reconnects": 1, "phase": 0, "token_bytes": 4, "error_bytes": 0,
         "flags": records.STREAMED | records.TOKENS_KNOWN | records.HAS_USAGE, "kind": records.FINAL,
@@ -56,6 +58,15 @@ def test_each_field_comes_back(tmp_path):
     (block,) = got.gaps(np.arange(1))
     assert block.gaps.tolist() == [10_000, 0, 20_000]
     assert block.tokens.tolist() == [1, 2, 1]
+
+
+def test_an_answer_without_an_id_has_the_crc_of_none(tmp_path):
+    """0 says that there is nothing to look for; an id that is no text of UTF-8 does not break the writer."""
+    odd = exchange(0, 9)
+    odd.answer.id = "a\ud800"
+    path = tmp_path / "a.records"
+    write(path, [(0, exchange(0, 9)), (1, odd)])
+    assert read_records([path]).heads["answer_crc"].tolist() == [0, zlib.crc32(b"a?")]
 
 
 def test_events_of_one_token_each_take_no_bytes_for_it(tmp_path):

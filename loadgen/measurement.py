@@ -48,7 +48,7 @@ def measure(order: Order, *, largest: int, campaign_of: Callable[[Load], Campaig
     allow_files(largest, option)
     notes = [*order.notes, *_process_notes(order.processes)]
     with contextlib.ExitStack() as stack:
-        simulator = stack.enter_context(_simulated(order.simulator)) if order.simulator else None
+        simulator = stack.enter_context(simulating(order.simulator)) if order.simulator else None
         target = msgspec.structs.replace(order.target, base_url=simulator.base_url) if simulator else order.target
         found = preflight(target, order.key, order.sampling)
         directory = RunDirectory.create(order.results_dir, order.command, target.profile or target.model)
@@ -122,7 +122,8 @@ def _show(document: Document, arguments: Arguments, directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def _simulated(settings: SimulatorSettings) -> Iterator[Simulator]:
+def simulating(settings: SimulatorSettings) -> Iterator[Simulator]:
+    """A simulator that runs, and that no proxy stands before. Raises ServerUnusableError where it does not start."""
     from loadgen.simulator.process import Simulator, SimulatorError
 
     simulator = Simulator(settings)

@@ -41,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "models": "list the models that are known by name",
     "report": "rebuild the report of a run from its records",
     "simulate": "serve a simulated model",
+    "selftest": "measure the instrument itself: what this machine can drive, and how far what it reports is from the truth",
 }
 
 METRICS = ("e2el", "ttft", "tpot", "itl")
@@ -96,7 +97,7 @@ _TARGET: tuple[Option, ...] = (
     Option("header", _LOAD, "a header of every request; may be repeated", PAIR, default=(), many=True),
     Option("insecure", _LOAD, "do not verify the server's certificate (the report says so)", default=False),
     Option("ca-file", _LOAD, "certificates to trust, PEM", _PATH),
-    Option("transport", _LOAD, "the HTTP client that sends", choice("auto", "wire", "aiohttp"), default="auto"),
+    Option("transport", (*_LOAD, "selftest"), "the HTTP client that sends", choice("auto", "wire", "aiohttp"), default="auto"),
     Option("timeout-connect", _LOAD, "limit of connecting (default 10s)", TIMEOUT, default=10.0),
     Option("timeout-first-byte", _LOAD, "limit until the first byte of an answer (default 10m)", TIMEOUT, default=600.0),
     Option("timeout-stall", _LOAD, "limit between two reads of an answer (default 5m)", TIMEOUT, default=300.0),
@@ -118,6 +119,12 @@ _SHAPE: tuple[Option, ...] = (
     Option("processes", _LOAD, "worker processes (default auto: as the concurrency needs, at most the usable cores)", COUNT_OR_AUTO),
     Option("seed", _LOAD, "seed of prompts, pages and orders (default 0)", whole(0, 2**63 - 1), default=0),
 )
+_SELFTEST: tuple[Option, ...] = (
+    Option("quick", ("selftest",), "a few short rungs, in less than 20 s (default: less than 2 minutes)", default=False),
+    Option("streams", ("selftest",), "say how many workers so many streams need", whole(1, 1_000_000)),
+    Option("events-per-second", ("selftest",), "token events/s of all those streams together (default: 50 of each)", whole(1)),
+    Option("processes", ("selftest",), "how many workers are all (default auto: as many as can have a metronome each)", COUNT_OR_AUTO),
+)
 _CONTENT: tuple[Option, ...] = (
     Option("prompts", _LOAD, "prompts to send: .txt, one a line, or .jsonl with prompt or messages in each row", _PATH),
     Option("input-len", _LOAD, "words of a generated prompt, about one token each (default 512)", whole(1, 1_000_000)),
@@ -137,7 +144,7 @@ _CONTENT: tuple[Option, ...] = (
 )
 _OUTPUT: tuple[Option, ...] = (
     Option("write-config", ("grid",), "merge the best setting into this pipeline config (YAML, comments kept)", _PATH),
-    Option("results-dir", _LOAD, "where runs are kept (default results)", _DIRECTORY, default="results"),
+    Option("results-dir", (*_LOAD, "selftest"), "where runs are kept (default results)", _DIRECTORY, default="results"),
     Option("label", _LOAD, "a name for this run", LABEL),
     Option("metadata", _LOAD, "a fact to keep with the run; may be repeated", PAIR, default=(), many=True),
     Option(
@@ -149,7 +156,7 @@ _OUTPUT: tuple[Option, ...] = (
     ),
     Option("metric-percentiles", _LOAD, "percentiles to compute (default 50,90,95,99)", PERCENTILES, default=(50.0, 90.0, 95.0, 99.0)),
     Option("fail-on-degraded", (*_LOAD, "report"), "exit with 3 when the verdict is degraded, too", default=False),
-    Option("json", (*_LOAD, "models", "report"), "print the document on stdout, all else on stderr", default=False),
+    Option("json", (*_LOAD, "models", "report", "selftest"), "print the document on stdout, all else on stderr", default=False),
     Option("yes", ("grid",), "run a grid of more than 200 cells", default=False),
 )
 _SIMULATION = (Option("simulate", _LOAD, "start the built-in simulator as the server of this run", default=False),)
@@ -159,6 +166,7 @@ TABLE: tuple[Option, ...] = tuple(
     for group, options in (
         ("target", _TARGET),
         ("load", _SHAPE),
+        ("self-test", _SELFTEST),
         ("what is sent", _CONTENT),
         ("results", _OUTPUT),
         ("simulator", _SIMULATION),

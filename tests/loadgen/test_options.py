@@ -50,7 +50,7 @@ REFUSED = [
     ("bench --batch-sizes 1,2", "--batch-sizes is an option of grid"),  # it exists, elsewhere
     ("bench --request-rate 5", "unknown option --request-rate"),  # A7: not in this version, never silently
     ("bench extra", "'extra', which belongs to no option"),
-    ("bech", "takes one of grid, bench, models, report, simulate (nearest: bench)"),  # a command
+    ("bech", "takes one of grid, bench, models, report, simulate, selftest (nearest: bench)"),  # a command
     ("--model olmocr", "takes a command first"),
     ("bench --max-concurrent 0", "--max-concurrent: got '0', takes a whole number from 1 to 50000"),  # A5
     ("bench --max-concurrent 999999", "--max-concurrent: got '999999'"),  # A5

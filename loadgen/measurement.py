@@ -16,6 +16,7 @@ import msgspec
 
 from clients.errors import UsageError
 from loadgen.bench import Load
+from loadgen.ceiling import recall
 from loadgen.document import Opening, encode
 from loadgen.preflight import ServerUnusableError, allow_files, preflight
 from loadgen.progress import progress
@@ -53,7 +54,8 @@ def measure(order: Order, *, largest: int, campaign_of: Callable[[Load], Campaig
         found = preflight(target, order.key, order.sampling)
         directory = RunDirectory.create(order.results_dir, order.command, target.profile or target.model)
         stack.callback(directory.close)
-        campaign = campaign_of(_load(order, largest, directory))
+        workers = order.processes or _workers(largest, found.target.transport, notes)
+        campaign = campaign_of(_load(order, largest, workers, directory))
         opening = _opening(order, found, directory, notes)
         for note in opening.notes:
             listener.note(note)
@@ -152,9 +154,18 @@ def _no_proxy(host: str) -> Iterator[None]:
             os.environ["no_proxy"] = before
 
 
-def _load(order: Order, largest: int, directory: RunDirectory) -> Load:
+def _workers(largest: int, transport: str, notes: list[str]) -> int:
+    """`--processes auto`: by what a self-test found on this machine, which is then noted; else by what any machine does."""
+    kept = recall(transport)
+    if kept is None or kept.streams_per_worker is None:
+        return workers_for(largest, usable_cores())
+    notes.append(f"--processes auto: {kept.streams_per_worker} streams a worker, by the self-test {kept.id}")
+    return workers_for(largest, usable_cores(), kept.streams_per_worker)
+
+
+def _load(order: Order, largest: int, workers: int, directory: RunDirectory) -> Load:
     return Load(
-        processes=order.processes or workers_for(largest, usable_cores()),
+        processes=workers,
         num_requests=order.num_requests,
         duration_s=order.duration_s,
         delay_between_batches_s=order.delay_between_batches_s,

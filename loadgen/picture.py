@@ -84,10 +84,14 @@ class _Panel:
             pen.text((x, self._y0 + 8), str(rung.streams), fill=_INK, font=small, anchor="ma")
         for bound, name in ((BOUND_P99_S, "bound of p99"), (BOUND_P50_S, "bound of p50")):
             self._dashes((self._x0, self._y(bound)), (self._x1, self._y(bound)), _LIMIT)
-            pen.text((self._x0 + 4, self._y(bound) - 3), name, fill=_LIMIT, font=_font(11), anchor="lb")
+            pen.text((self._x0 + 2, self._y(bound) - 2), name, fill=_LIMIT, font=_font(11), anchor="lb")
         pen.line((self._x0, self._y1, self._x0, self._y0, self._x1, self._y0), fill=_INK)
         pen.text(
-            ((self._x0 + self._x1) / 2, _HEIGHT - 10), "streams of one worker (solid: p99, dashed: p50)", fill=_INK, font=small, anchor="mb"
+            ((self._x0 + self._x1) / 2, _HEIGHT - 10),
+            "streams of one worker; solid: p99, dashed: p50, grey points: the server itself was late",
+            fill=_INK,
+            font=small,
+            anchor="mb",
         )
         pen.text((self._x0 - 8, self._y1 - 10), "error", fill=_INK, font=small, anchor="rb")
 
@@ -121,7 +125,7 @@ def _error(rung: Rung, name: str) -> Error | None:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:g} s" if value >= 0.999 else f"{value * 1e3:g} ms" if value >= 0.000_999 else f"{value * 1e6:g} µs"
+    return f"{value:g} s" if value >= 0.999 else f"{value * 1e3:g} ms" if value >= 0.000_999 else f"{value * 1e6:g} us"
 
 
 def _font(size: int) -> FreeTypeFont | ImageFont:

@@ -128,4 +128,4 @@ def _ms(value: float) -> str:
 
 
 def _cpu(value: float | None) -> str:
-    return "-" if value is None else f"{value * 1e6:.1f} µs"
+    return "-" if value is None else f"{value * 1e6:.1f} us"

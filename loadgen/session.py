@@ -47,16 +47,16 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# One worker drives at least this many paced streams well on any machine we saw; above it, a second core helps.
+# One worker drives at least this many paced streams well on any machine we saw; above it, a second core helps. A self-test knows better.
 STREAMS_PER_WORKER = 64
 
 # Different images of a `--cache pixels` run that ends by time: they are made beforehand, and come again after so many requests.
 VARIED_IMAGES = 512
 
 
-def workers_for(max_concurrent: int, cores: int) -> int:
+def workers_for(max_concurrent: int, cores: int, streams_per_worker: int = STREAMS_PER_WORKER) -> int:
     """`--processes auto`: enough for the target concurrency, at most the cores the process may use."""
-    return max(1, min(cores, math.ceil(max_concurrent / STREAMS_PER_WORKER)))
+    return max(1, min(cores, math.ceil(max_concurrent / streams_per_worker)))
 
 
 class Session:

@@ -1,5 +1,6 @@
 """The instrument's own test: errors against the server's account, the ladder, ceilings, and what is kept."""
 
+import json
 import os
 import stat
 from io import BytesIO
@@ -8,6 +9,7 @@ from zlib import crc32
 import msgspec
 import numpy as np
 import pytest
+from commands import loadgen
 from PIL import Image
 from written import RUN_ID, T0, at, exchange, write
 
@@ -365,6 +367,23 @@ def test_a_cache_that_cannot_be_written_is_none(tmp_path, monkeypatch):
     assert ceiling.recall("wire") is None
 
 
+def test_processes_auto_goes_by_the_self_test_of_this_machine(tmp_path, cache):
+    """One worker for as many streams as it reports within bounds; the note in run.json names the self-test. Without one: the default."""
+    words = ["bench", "--simulate", "--model-name", "m", "--max-concurrent", "8", "--num-requests", "8", "--num-warmups", "0", "--json"]
+    words += ["--max-tokens", "1", "--sim-time-scale", "0.01", "--transport", "aiohttp", "--results-dir", str(tmp_path / "results")]
+
+    def ran():
+        done = loadgen(*words)
+        assert done.returncode in (0, 3), done.stderr
+        document = json.loads(done.stdout)
+        return document["run"]["notes"], document["plans"][0]["plan"]["workers"]
+
+    assert ran() == ([], 1)
+    found = msgspec.structs.replace(examined(Bed(), 2, 2), transport="aiohttp")
+    ceiling.keep(found)
+    assert ran() == (["--processes auto: 2 streams a worker, by the self-test id"], min(4, len(usable())))
+
+
 def test_the_picture_shows_a_curve_for_each_reported_time():
     """Two panels, three colours, the bound, and the same bytes each time."""
     curves = [curve("free-running", [rung(64), rung(128, error=BAD), rung(256, error=BAD, late=LATE)]), curve("lockstep", [rung(32)])]
@@ -427,13 +446,13 @@ def test_the_engine_itself_is_measured_and_every_answer_is_found(tmp_path, mode,
 
 def test_a_self_test_is_kept_and_printed(tmp_path, monkeypatch, capsys, cache):
     """JSON on stdout, the report on stderr, both and a picture in the results, a ceiling in the cache."""
-    short = Programme(ladders={"free-running": (2, 4), "lockstep": (2,)}, duration_s=0.6, mean_tokens=4, refine=False, concurrency=2)
+    short = Programme(ladders={"free-running": (2,), "lockstep": (2,)}, duration_s=0.6, mean_tokens=4, refine=False, concurrency=2)
     monkeypatch.setattr(command, "QUICK", short)
     words = ["selftest", "--quick", "--json", "--transport", "aiohttp", "--streams", "8", "--results-dir", str(tmp_path / "results")]
     assert main(words) == 0
     out, err = capsys.readouterr()
     found = msgspec.json.decode(out, type=SelfTest)
-    assert [[one.streams for one in found.rungs] for found in found.curves] == [[2, 4], [2]]
+    assert [[one.streams for one in found.rungs] for found in found.curves] == [[2], [2]]
     assert [one.unit for one in found.one] == ["token events", "requests"]
     assert all(isinstance(one, Ceiling) for one in found.all)
     assert [(one.streams, one.events_rps) for one in found.needs] == [(8, 400.0)] * 2

@@ -113,6 +113,8 @@ class Examination:
     def _all(self, one: Sequence[Ceiling]) -> list[Ceiling]:
         if self._measures_all:
             return self._ceilings([r for r in self.together if r.mode != "requests"], [r for r in self.together if r.mode == "requests"])
+        if self._workers == 1:
+            return list(one)
         return [selftest.computed(ceiling, min(self._workers, len(self._cores))) for ceiling in one]
 
     def _notes(self) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,7 +31,6 @@ from loadgen.workload import write_workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from loadgen.rundir import RunDirectory
 
@@ -46,11 +46,15 @@ _PROMPTS, _PROMPT_WORDS = 16, 16
 
 
 class Placement(msgspec.Struct, frozen=True):
-    """Cores of the workers (together) and of each metronome. pinned: this system lets us say so."""
+    """Cores of the workers (together) and of each metronome. pinned: this system lets us say so.
+
+    siblings: a worker's and a metronome's are threads of one physical core.
+    """
 
     workers: tuple[int, ...]
     metronomes: tuple[int, ...]
     pinned: bool
+    siblings: bool = False
 
     @property
     def shared(self) -> bool:
@@ -62,7 +66,8 @@ class Placement(msgspec.Struct, frozen=True):
             return "not pinned: this system does not let a process choose its cores"
         if self.shared:
             return f"workers and metronome share core {self.workers[0]}, the only one: every figure is a lower bound"
-        return f"workers on {_cores(self.workers)}, metronomes on {_cores(self.metronomes)}"
+        kept_apart = f"workers on {_cores(self.workers)}, metronomes on {_cores(self.metronomes)}"
+        return kept_apart + (", threads of the same physical core, which slow each other" if self.siblings else "")
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +85,8 @@ def placement(cores: Sequence[int], workers: int) -> Placement:
     pinned = hasattr(os, "sched_setaffinity")
     if len(cores) < 2:
         return Placement((cores[0],), (cores[0],) * workers, pinned)
-    return Placement(tuple(cores[:workers]), tuple(cores[-workers:]), pinned)
+    ours, theirs = tuple(cores[:workers]), tuple(cores[-workers:])
+    return Placement(ours, theirs, pinned, bool({_physical(core) for core in ours} & {_physical(core) for core in theirs}))
 
 
 def usable() -> list[int]:
@@ -102,6 +108,8 @@ class Testbed:
 
     def perform(self, load: Load) -> Rung | None:
         """One rung; None when a signal came. Raises LoadgenError when a worker was lost, ServerUnusableError without a metronome."""
+        if self._interrupts.count:
+            return None
         plan = Plan(
             number=self._performed,
             label=f"{load.mode}-c{load.streams}-w{load.workers}",
@@ -123,7 +131,7 @@ class Testbed:
                     metronome = stack.enter_context(simulating(metronome_settings(load, truth)))
                 targets.append(msgspec.structs.replace(self._target, base_url=metronome.base_url, stream=load.mode != "requests"))
             started_ns = self._drive(plan, targets, records, placed)
-        if self._interrupts.count:
+        if started_ns is None:
             return None
         start_ns = started_ns + round(_SETTLED_SHARE * load.duration_s * 1e9)
         itl_ns = round(ITL_S * 1e9)
@@ -137,8 +145,8 @@ class Testbed:
             pace=Pace(round(TTFT_S * 1e9), itl_ns, load.mode == "lockstep"),
         )
 
-    def _drive(self, plan: Plan, targets: list[Target], records: list[Path], placed: Placement) -> int:
-        """Run the plan's fleet, worker i against target i; returns the common start."""
+    def _drive(self, plan: Plan, targets: list[Target], records: list[Path], placed: Placement) -> int | None:
+        """Run the plan's fleet, worker i against target i; returns the common start, None when a signal cut it short."""
         workload = self._directory.path / f"workload-{'stream' if targets[0].stream else 'whole'}.bin"
         if not workload.exists():
             prompts = generated_prompts(_PROMPTS, _PROMPT_WORDS, seed=0)
@@ -159,8 +167,9 @@ class Testbed:
         with open(self._directory.path / "log.txt", "ab") as log, on_cores(placed.workers):
             fleet = Fleet(plan, assignments, log=log)
             crew = fleet.run(self._interrupts, lambda _: None)
-        lost = [one for one in crew if one.state == "lost"]
-        if lost and not self._interrupts.count:
+        if self._interrupts.count:
+            return None
+        if lost := [one for one in crew if one.state == "lost"]:
             raise LoadgenError(f"worker {lost[0].number} was lost: {lost[0].end} (see log.txt of {self._directory.path})")
         self.stamping = crew[0].stamping
         return fleet.started_ns
@@ -192,6 +201,14 @@ def on_cores(cores: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def _physical(core: int) -> str:
+    """What stands for the physical core of a logical one; itself where the system does not tell."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text(encoding="ascii").strip()
+    except OSError:
+        return str(core)
 
 
 def _cores(cores: Sequence[int]) -> str:

@@ -29,6 +29,7 @@ class Examination:
         self.curves: list[Curve] = []
         self.requests: list[Rung] = []
         self.together: list[Rung] = []
+        self._cut_short = False
         self._bed = bed
         self._programme = programme
         self._cores = cores
@@ -94,7 +95,9 @@ class Examination:
         rung = self._bed.perform(
             Load(mode=mode, streams=streams, workers=workers, duration_s=programme.duration_s, mean_tokens=programme.mean_tokens)
         )
-        if rung is not None:
+        if rung is None:
+            self._cut_short = True
+        else:
             self._told(rung)
         return rung
 
@@ -118,7 +121,7 @@ class Examination:
         return [selftest.computed(ceiling, min(self._workers, len(self._cores))) for ceiling in one]
 
     def _notes(self) -> list[str]:
-        notes = []
+        notes = ["interrupted: rungs are missing"] if self._cut_short else []
         if not self._measures_all and self._workers > 1:
             notes.append(
                 f"all workers are computed: {self._workers} of them and as many metronomes need {2 * self._workers} cores, "

@@ -316,6 +316,7 @@ def test_a_signal_leaves_what_was_measured():
     assert [[one.streams for one in found.rungs] for found in found.curves] == [[4]]
     assert not found.requests
     assert len(found.one) == 1
+    assert found.notes[0] == "interrupted: rungs are missing"
 
 
 # ---- what is kept and shown ---------------------------------------------------------------------------------------------

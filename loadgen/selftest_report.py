@@ -58,7 +58,7 @@ def described(rung: Rung) -> str:
     """A rung in a line, for whoever watches."""
     load = f"{rung.mode}, {rung.streams} {'in flight' if rung.mode == 'requests' else 'streams'}"
     what = f"{rate(rung.requests_rps)} requests/s" if rung.mode == "requests" else f"{rate(rung.events_rps)} token events/s"
-    judged = "" if rung.mode == "requests" else ", within bounds" if rung.within else ", out of bounds"
+    judged = "" if rung.mode == "requests" else ", within bounds" if rung.within else f", out of bounds ({rung.broken})"
     return f"{load}, {rung.workers} worker{'' if rung.workers == 1 else 's'}: {what}{judged}{', the server late' if rung.late else ''}"
 
 
@@ -88,20 +88,18 @@ def _curve_table(curve: Curve) -> Table:
 
 
 def _judged(rung: Rung) -> str:
-    said = ["within" if rung.within else "OUT"]
-    if rung.failed:
-        said.append(f"{rung.failed} failed")
-    if rung.unmatched:
-        said.append(f"{rung.unmatched} not in the server's account")
+    said = ["within" if rung.within else f"OUT: {rung.broken}"]
     if rung.late:
         said.append("server late")
+    if rung.attempts > 1:
+        said.append(f"best of {rung.attempts}")
     return ", ".join(said)
 
 
 def _said_of(curve: Curve) -> str:
     knee, outside = curve.knee, curve.outside
     if knee is None:
-        start = "out of bounds from the first rung"
+        start = f"out of bounds from the first rung ({curve.rungs[0].broken})"
     else:
         start = f"within bounds up to {knee.streams} streams ({rate(knee.events_rps)} token events/s)"
         if outside is not None:

@@ -258,7 +258,7 @@ class LLMClient:
     async def _open_stream(self, prompt: Prompt, options: Sampling, put: Callable[[Piece | Completion], None]) -> Flight:
         due_ns = time.perf_counter_ns()
         request = encoded(self._dialect, await self._model.name(), prompt, options, stream=True)
-        exchange = Exchange(request, due_ns, eager=True)
+        exchange = Exchange(request, due_ns)
         exchange.answer.listener = put
         return self._connections.transport().start(request, exchange, lambda ended: put(Completion.of(ended)))
 

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
     from clients.dialects import Dialect
 
-# Decoding is off the arrival path: blocks wait, with their stamps, until this much is pending. At one event per read (200-400
-# bytes) that is 64 events: long enough to spread the cost of a call, short enough to keep a stream's memory under 40 kB.
-PENDING_BLOCKS = 64
-PENDING_BYTES = 32 * 1024
-
 BODY_LIMIT = 256 * 1024 * 1024  # a decompression bomb ends here; 8,192 embeddings of 4,096 numbers are a third of it
 NOTE_LIMIT = 64 * 1024  # of a refusal, a redirect or a page of HTML only the beginning is read
 
@@ -71,22 +66,19 @@ _EVENTS, _BODY, _NOTE = 0, 1, 2
 class Exchange:
     """One attempt. Stamps are perf_counter_ns, 0 = did not happen; `first_byte_ns` is of the read that completed the head.
 
-    keep: as `Answer`. eager: someone listens to the pieces, so events are decoded as they arrive.
-    `body_bytes` counts the body as it was handed over (decompressed), `retry_after_s` is the wait the server asked for.
+    keep: as `Answer`. `body_bytes` counts the body as it was handed over (decompressed), `retry_after_s` is the wait the server asked for.
     """
 
     __slots__ = (
         "_blocks",
+        "_decode",
         "_decoder",
         "_last_ns",
-        "_pending",
         "_reading",
-        "_stamps",
         "answer",
         "attempt",
         "body_bytes",
         "due_ns",
-        "eager",
         "end_ns",
         "error",
         "first_byte_ns",
@@ -100,7 +92,7 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, request: Request, due_ns: int, *, keep: bool = True, eager: bool = False, attempt: int = 1) -> None:
+    def __init__(self, request: Request, due_ns: int, *, keep: bool = True, attempt: int = 1) -> None:
         self.request = request
         self.due_ns = due_ns
         self.sent_ns = 0
@@ -111,18 +103,16 @@ class Exchange:
         self.error: RequestError | None = None
         self.answer = Answer(keep)
         self.attempt = attempt
-        self.eager = eager
         self.reconnects = 0
         self.request_id = ""
         self.retry_after_s: float | None = None
         self.body_bytes = 0
         self.location = ""  # of a redirect: scheme, host and path; its query may hold a secret
         self._reading = _NOTE
-        self._decoder: EventDecoder | None = None
-        self._stamps: list[int] = []
-        self._blocks: list[bytes] = []
-        self._pending = 0  # bytes in _blocks
-        self._last_ns = 0  # stamp of the last block that was decoded
+        self._decoder: EventDecoder | None = None  # of a stream, until nothing in it counts any more
+        self._decode = request.dialect.decode_event
+        self._blocks: list[bytes] = []  # of a body, until it is whole
+        self._last_ns = 0  # stamp of the last block of a stream
 
     def __repr__(self) -> str:
         state = "in flight" if self.outcome is None else self.outcome.label
@@ -155,37 +145,41 @@ class Exchange:
         return _NOTE if kind in ("text/html", "text/event-stream") else _BODY
 
     def data(self, now_ns: int, block: bytes) -> bool:
-        """Bytes of the body. False: no more of it is wanted; the transport closes the connection and calls `finish`."""
-        size = len(block)
-        self.body_bytes += size
-        if self._reading == _EVENTS:
-            self._stamps.append(now_ns)
+        """Bytes of the body; the events that they complete are decoded. False: no more is wanted; the transport closes and calls `finish`."""
+        self.body_bytes += len(block)
+        if self._reading != _EVENTS:
             self._blocks.append(block)
-            self._pending += size
-            if self.eager or self._pending >= PENDING_BYTES or len(self._blocks) >= PENDING_BLOCKS:
-                self._decode_events()
-            return self.body_bytes <= BODY_LIMIT
-        self._blocks.append(block)
-        return self.body_bytes <= (BODY_LIMIT if self._reading == _BODY else NOTE_LIMIT)
+            return self.body_bytes <= (BODY_LIMIT if self._reading == _BODY else NOTE_LIMIT)
+        decoder = self._decoder
+        if decoder is not None:
+            self._last_ns = now_ns
+            answer = self.answer
+            try:
+                for event in decoder.feed(block):
+                    self._decode(event, now_ns, answer)
+                    if answer.done or answer.error is not None:  # nothing after [DONE] or an error counts
+                        self._decoder = None
+                        break
+            except RequestError as error:  # a line or an event over its limit
+                answer.error = error
+                self._decoder = None
+        return self.body_bytes <= BODY_LIMIT
 
     def finish(self, now_ns: int) -> None:
-        """The body ended as HTTP says it should (or `data` wanted no more): decodes what is left and judges the outcome."""
+        """The body ended as HTTP says it should (or `data` wanted no more): judges the outcome."""
         self._settle(now_ns, self._judge(now_ns))
 
     def fail(self, now_ns: int, error: RequestError) -> None:
-        """Anything else. What had arrived is decoded first, so partial timing is kept.
+        """Anything else. The timing of what had arrived is kept.
 
         What the server said before the connection broke, an error in the stream or a refusal's status, outweighs how it broke.
         """
         said: RequestError | None = None
         if self.first_byte_ns and error.outcome.fault != "ours":
             if self._reading == _EVENTS:
-                self._decode_events()
                 said = self.answer.error
             elif self.status >= 400:
                 said = self._refusal()
-        elif self._reading == _EVENTS:
-            self._decode_events()
         self._settle(now_ns, said or error)
 
     def _settle(self, now_ns: int, error: RequestError | None) -> None:
@@ -193,43 +187,29 @@ class Exchange:
         self.end_ns = now_ns
         self.error = error
         self.outcome = Outcome.OK if error is None else error.outcome
-        self._blocks, self._stamps, self._pending = [], [], 0
+        self._blocks = []
         self._decoder = None
         if error is not None:
             if error is not self.answer.error:  # that one's status is the code that the server put into its words
                 error.status = error.status or self.status
             error.request_id = error.request_id or self.request_id
 
-    def _decode_events(self, *, ended: bool = False) -> None:
-        answer = self.answer
-        stamps, self._stamps = self._stamps, []
-        blocks, self._blocks = self._blocks, []
-        self._pending = 0
-        decoder = self._decoder
-        if decoder is None:
-            return  # nothing counts after [DONE] or after an error
-        decode = self.request.dialect.decode_event
-        try:
-            for now_ns, block in zip(stamps, blocks, strict=True):
-                self._last_ns = now_ns
-                for event in decoder.feed(block):
-                    decode(event, now_ns, answer)
-                    if answer.done or answer.error is not None:
-                        self._decoder = None
-                        return
-            if ended:  # an event whose blank line the end of the stream took
+    def _flush(self) -> None:
+        """The event whose blank line the end of the stream took."""
+        decoder, self._decoder = self._decoder, None
+        if decoder is not None:
+            try:
                 for event in decoder.flush():
-                    decode(event, self._last_ns, answer)
-        except RequestError as error:  # a line or an event over its limit
-            answer.error = error
-            self._decoder = None
+                    self._decode(event, self._last_ns, self.answer)
+            except RequestError as error:
+                self.answer.error = error
 
     def _judge(self, now_ns: int) -> RequestError | None:
         if not 200 <= self.status < 300:
             return self._refusal()
         answer = self.answer
         if self._reading == _EVENTS:
-            self._decode_events(ended=True)
+            self._flush()
         elif self._reading == _BODY and self.body_bytes and self.body_bytes <= BODY_LIMIT:
             self.request.dialect.decode_body(b"".join(self._blocks), now_ns, answer)
         elif self._reading == _NOTE:

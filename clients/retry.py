@@ -239,7 +239,7 @@ class _Attempts:
 
 def _next_attempt(failed: Exchange) -> Exchange:
     answer = failed.answer
-    exchange = Exchange(failed.request, failed.due_ns, keep=answer.keep, eager=failed.eager, attempt=failed.attempt + 1)
+    exchange = Exchange(failed.request, failed.due_ns, keep=answer.keep, attempt=failed.attempt + 1)
     exchange.answer.listener = answer.listener
     return exchange
 

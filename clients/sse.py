@@ -20,7 +20,7 @@ _LF, _CR = 10, 13
 class EventDecoder:
     """Feed it the blocks of one response body in order; `flush` after its orderly end."""
 
-    __slots__ = ("_after_cr", "_begun", "_data", "_data_size", "_limit", "_line", "_line_size")
+    __slots__ = ("_after_cr", "_begun", "_between", "_data", "_data_size", "_limit", "_line", "_line_size")
 
     def __init__(self, limit: int = EVENT_LIMIT) -> None:
         self._limit = limit
@@ -30,20 +30,26 @@ class EventDecoder:
         self._data_size = 0
         self._begun = False  # the first line, which may have a BOM, is over
         self._after_cr = False  # the last byte was a CR, which ended a line: an LF that follows belongs to it
+        self._between = True  # nothing of a line or an event is pending, and no LF to be dropped
 
     def feed(self, block: bytes) -> list[bytes]:
         """The data of each event that this block completes; the lines of one are joined by LF.
 
         Raises RequestError (BAD_EVENT) when a line or an event is longer than the limit; the decoder is of no use after.
         """
-        # The common case: whole events of one line each, between blank lines. Each takes two LFs, so another count means
-        # a comment, another field or a second line somewhere, and the block goes the long way.
-        if not self._line and not self._data and block.startswith(b"data: ") and block.endswith(b"\n\n") and block.find(b"\r") < 0:
-            events = block[6:-2].split(b"\n\ndata: ")
-            if block.count(b"\n") == 2 * len(events) and len(block) <= self._limit:
-                self._begun = True
-                self._after_cr = False
-                return events
+        # The common case: whole events of one line each, between blank lines; nearly always one. Subtle: both ends were there if
+        # eight bytes are gone. These methods and `int in bytes` cost a fifth of startswith, endswith and `bytes in bytes`.
+        if self._between:
+            said = block.removeprefix(b"data: ").removesuffix(b"\n\n")
+            if len(block) - len(said) == 8 and _CR not in said and len(block) <= self._limit:
+                if _LF not in said:
+                    self._begun = True
+                    return [said]
+                # Each event takes two LFs, so another count means a comment, another field or a second line somewhere.
+                events = said.split(b"\n\ndata: ")
+                if said.count(b"\n") == 2 * len(events) - 2:
+                    self._begun = True
+                    return events
         return self._feed_lines(block)
 
     def flush(self) -> list[bytes]:
@@ -69,6 +75,7 @@ class EventDecoder:
                 self._line_size += len(line)
                 if self._line_size > self._limit:
                     raise self._too_long("line")
+        self._between = not (self._after_cr or self._line or self._data)
         return events
 
     def _end_line(self, tail: bytes, events: list[bytes]) -> None:

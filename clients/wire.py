@@ -56,6 +56,7 @@ class Flight:
         self.stop(request_error(Outcome.CANCELLED, "cancelled"))
 
     def stop(self, cause: RequestError) -> None:
+        self._transport.pool.arrivals.parse()
         if self._cause is not None or self.exchange.outcome is not None:
             return
         self._cause = cause

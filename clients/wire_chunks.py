@@ -10,20 +10,19 @@ from __future__ import annotations
 _KEPT_LIMIT = 8 * 1024
 
 
-class _WholeChunks(dict[int, tuple[tuple[bytes, ...], int]]):
-    """By its length, how a read begins that is one chunk, in either case of hex, and the length of that beginning.
+class _WholeChunks(dict[int, tuple[bytes, int]]):
+    """By its length, how a read begins that is one chunk, and the length of the chunk's data.
 
-    The length of `size CRLF data CRLF` leaves one size only. Where there is none, nothing begins so. The empty chunk, which ends a
-    body, is left to the parser; so are sizes of more than four digits, with leading zeros, of mixed case, and with extensions.
+    The length of `size CRLF data CRLF` leaves one size only; -1 where there is none. The empty chunk, which ends a body, is left to
+    the parser; so are sizes of more than four digits, with leading zeros, of mixed case, and with extensions.
     """
 
-    def __missing__(self, length: int) -> tuple[tuple[bytes, ...], int]:
-        found: tuple[tuple[bytes, ...], int] = ((), 0)
+    def __missing__(self, length: int) -> tuple[bytes, int]:
+        found = b"", -1
         for digits in range(1, 5):
             size = length - digits - 4
             if size > 0 and len(f"{size:x}") == digits:
-                lower, upper = b"%x\r\n" % size, b"%X\r\n" % size
-                found = ((lower,) if lower == upper else (lower, upper)), digits + 2
+                found = b"%x\r\n" % size, size
         if length <= _KEPT_LIMIT:
             self[length] = found
         return found

@@ -1,9 +1,9 @@
 """One connection of the `wire` transport: a request out, the answer's bytes in.
 
-Knows HTTP/1.1 as httptools reads it, and one shape of read that it takes without httptools (see `data_received`). Must not know
+Knows HTTP/1.1 as httptools reads it, and one shape of read that it takes without httptools (see `read`). Must not know
 what bodies mean, how connections are made, or when a request has waited too long.
-Law: a read is stamped before anything else is done with it; a flight is told of its end once, and after that no byte reaches it;
-a connection goes back to the pool only when the request is wholly written, its answer has ended as HTTP says, and nothing followed.
+Law: the reads of one turn of the loop are all stamped before any of them is parsed (`Arrivals`); a flight is told of its end once,
+and after that no byte reaches it; a connection goes back to the pool only when the request is wholly written, its answer has ended as HTTP says, and nothing followed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from clients.exchange import Exchange
+    from clients.wire_arrivals import Arrivals
 
 # Of one answer: aiohttp takes 8 kB for each line and 128 lines; no server of this kind sends more than 2 kB in 15.
 HEAD_LIMIT = 64 * 1024  # bytes of a head, and of any framing that brings no byte of a body
@@ -47,6 +48,8 @@ class Flight(Protocol):
 class Pool(Protocol):
     """Where a connection belongs."""
 
+    arrivals: Arrivals
+
     def opened(self, connection: Connection) -> None: ...
     def release(self, connection: Connection) -> None: ...
     def lost(self, connection: Connection) -> None: ...
@@ -56,35 +59,11 @@ class Pool(Protocol):
 class Connection(asyncio.Protocol):
     """A connection and the request on it, if any. `send` when it is free; `drop` to end both."""
 
-    __slots__ = (
-        "_between",
-        "_body_seen",
-        "_chunk_over",
-        "_complete",
-        "_ended_by_close",
-        "_error",
-        "_flight",
-        "_headers",
-        "_informational",
-        "_keep",
-        "_kept",
-        "_now_ns",
-        "_parser",
-        "_paused",
-        "_pool",
-        "_silent",
-        "_status",
-        "_stray",
-        "_take",
-        "_transport",
-        "_unwanted",
-        "_upload",
-    )
-
     _take: Callable[[int, bytes], bool]
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._arrivals = pool.arrivals
         self._transport: asyncio.Transport | None = None
         self._parser: HttpResponseParser | None = None
         self._flight: Flight | None = None
@@ -110,7 +89,7 @@ class Connection(asyncio.Protocol):
         self._flight = flight
         self._take = exchange.data
         self._kept = kept
-        self._between = self._complete = self._stray = self._unwanted = self._ended_by_close = self._informational = False
+        self._between = self._complete = self._spoilt = self._unwanted = self._ended_by_close = self._informational = False
         self._error: RequestError | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._status = 0
@@ -140,13 +119,18 @@ class Connection(asyncio.Protocol):
     # ---- the answer: the path of every read ----------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        self._arrivals.add(self, perf_counter_ns(), data)
+
+    def read(self, now_ns: int, data: bytes) -> None:
         """Subtle: between two chunks, a read that is exactly one chunk is taken without the parser, whose state it would not change."""
-        now_ns = perf_counter_ns()
         if self._between:
-            begin, cut = WHOLE_CHUNKS[len(data)]
-            if data.startswith(begin) and data.endswith(b"\r\n"):
+            begin, size = WHOLE_CHUNKS[len(data)]
+            block = data.removeprefix(begin).removesuffix(b"\r\n")
+            if len(block) != size:
+                block = data.removeprefix(begin.upper()).removesuffix(b"\r\n")
+            if len(block) == size:  # so the length of both ends is gone
                 self._flight.read_ns = now_ns  # type: ignore[union-attr]  # between chunks there is a flight
-                if not self._take(now_ns, data[cut:-2]):
+                if not self._take(now_ns, block):
                     self._end(now_ns, None)
                 return
         self._parse(now_ns, data)
@@ -156,6 +140,9 @@ class Connection(asyncio.Protocol):
         if flight is None:
             self.drop()  # an answer that nobody asked for must not become the next request's
             return
+        if now_ns < flight.exchange.sent_ns:  # nor must one that was read in this turn, before the request was sent
+            self._broken(None)
+            return
         flight.read_ns = self._now_ns = now_ns
         self._body_seen = self._chunk_over = False
         parser = self._parser
@@ -164,9 +151,9 @@ class Connection(asyncio.Protocol):
         try:
             parser.feed_data(data)
         except HttpParserCallbackError:
-            raise  # a fault of ours or of a listener: the loop logs it, and breaks the connection
+            raise  # not the answer's fault
         except (HttpParserError, HttpParserUpgrade) as fault:
-            self._stray = True
+            self._spoilt = True
             if not self._complete and self._error is None:
                 self._error = request_error(Outcome.PROTOCOL, f"the answer is not HTTP: {_reason(fault)}")
         if self._error is not None or self._complete or self._unwanted:
@@ -181,7 +168,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._complete:
-            self._stray = True
+            self._spoilt = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._status:  # else it is a trailer, which says nothing to us
@@ -223,6 +210,7 @@ class Connection(asyncio.Protocol):
         keep_alive = headers.get("keep-alive")
         if keep_alive is not None:
             self._pool.limit_idle(idle_limit_s(keep_alive))
+            self._spoilt = "max=0" in keep_alive.lower().replace(" ", "").split(",")
 
     def on_body(self, block: bytes) -> None:
         self._body_seen = True
@@ -248,7 +236,7 @@ class Connection(asyncio.Protocol):
     def _end(self, now_ns: int, error: RequestError | None) -> None:
         flight = self._flight
         assert flight is not None
-        if self._complete and self._keep and not self._stray and error is None and self._upload is None and not self._unwanted:
+        if self._complete and self._keep and not self._spoilt and error is None and self._upload is None and not self._unwanted:
             self._flight = None
             self._between = False
             self._pool.release(self)
@@ -264,6 +252,13 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def fail(self) -> None:
+        """Something here raised what it must not."""
+        flight = self._flight
+        self.drop()
+        if flight is not None:
+            flight.end(perf_counter_ns(), request_error(Outcome.PROTOCOL, "the transport failed; the event loop logs how"))
+
     # ---- what the loop says of the connection --------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -271,9 +266,11 @@ class Connection(asyncio.Protocol):
         self._pool.opened(self)
 
     def eof_received(self) -> None:
+        self._arrivals.parse()
         self._broken(None)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._arrivals.parse()
         self._broken(exc)
         self._transport = None
         self._parser = None  # it holds our methods

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from clients.errors import Outcome, RequestError, request_error
 from clients.transport import IDLE_LIMIT_S, connect_error, tls_context
+from clients.wire_arrivals import Arrivals
 from clients.wire_connection import Connection
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class ConnectionPool:
 
     def __init__(self, endpoint: Endpoint, connect_s: float | None) -> None:
         self._loop = asyncio.get_running_loop()
+        self.arrivals = Arrivals(self._loop)
         parts = urlsplit(endpoint.base_url)
         assert parts.hostname is not None
         self._host = parts.hostname

@@ -49,7 +49,7 @@ def test_reads_are_taken_in_the_protocols_callback_or_the_report_says_where(
 
     async def work() -> str:
         transport = wanted.open(chaos.url)
-        sent = Sent(transport, ask(script), eager=True)
+        sent = Sent(transport, ask(script))
         sent.exchange.answer.listener = lambda _: heard_in.append(asyncio.current_task() is not None)
         assert (await sent.ended).ok
         await transport.close()

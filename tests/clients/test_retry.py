@@ -123,7 +123,7 @@ def run(*script, policy=FAST, lists_model=None, listener=None, cancel_when=None)
         transport = FakeTransport(*script)
         notes: list[Exchange] = []
         retrying = Retrying(transport, policy, seed=1, lists_model=lists_model, on_attempt=notes.append)
-        exchange = Exchange(chat_request(), time.perf_counter_ns(), eager=listener is not None)
+        exchange = Exchange(chat_request(), time.perf_counter_ns())
         exchange.answer.listener = listener
         ended: list[Exchange] = []
         flight = retrying.start(exchange.request, exchange, ended.append)

@@ -1,0 +1,665 @@
+"""What is `wire`'s own: reads that need no parser, stamps before parsing, connections kept and opened ahead, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import ssl
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+import pytest
+from carriers import KEY, PATIENCE, Carrier, Sent, ask, send, until
+from hypothesis import given
+from hypothesis import strategies as st
+from recordings import steady
+from servers.chaos import CLOSE, STALL, STREAM_HEAD, ChaosServer, answer, chunked, stream
+
+from clients import wire_connection, wire_pool
+from clients.dialects import DIALECTS
+from clients.endpoint import Endpoint, Timeouts
+from clients.errors import Outcome, RequestError, UsageError
+from clients.exchange import Exchange, Request
+from clients.wire import WireTransport, wire_can
+from clients.wire_arrivals import Arrivals
+from clients.wire_chunks import WHOLE_CHUNKS
+from clients.wire_connection import HEADERS_LIMIT, UPLOAD_PIECE, Connection
+from clients.wire_head import RequestHeads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+STOP = b'{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}'
+GOOD = stream(STOP, b"[DONE]")
+
+WIRE = Carrier("wire", "uvloop", "arrival")
+
+
+@pytest.fixture(autouse=True)
+def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    WIRE.prepare(monkeypatch)
+
+
+# ---- one connection, without a loop ----------------------------------------------------------------------------------------------
+
+
+class Turn:
+    """A loop of which only the end of the turn is needed."""
+
+    def __init__(self) -> None:
+        self.soon: list = []
+
+    def call_soon(self, callback, *arguments) -> None:
+        self.soon.append((callback, arguments))
+
+    def end(self) -> None:
+        while self.soon:
+            callback, arguments = self.soon.pop(0)
+            callback(*arguments)
+
+
+class Bench:
+    """A connection, and everything around it that it tells anything: its pool, its socket and its flight."""
+
+    def __init__(self) -> None:
+        self.turn = Turn()
+        self.arrivals = Arrivals(self.turn)
+        self.written: list[bytes] = []
+        self.kept = 0
+        self.aborted = False
+        self.ends: list[tuple[int, RequestError | None]] = []
+        self.resent = 0
+        self.got: dict[int, bytes] = {}  # by stamp
+        self.read_ns = 0
+        self.high_water = 1 << 30
+        self.connection = Connection(self)
+        self.connection.connection_made(self)
+
+    # the pool
+    def opened(self, connection: Connection) -> None: ...
+
+    def release(self, connection: Connection) -> None:
+        self.kept += 1
+
+    def lost(self, connection: Connection) -> None: ...
+    def limit_idle(self, limit_s: float) -> None: ...
+
+    # the socket
+    def write(self, data: bytes) -> None:
+        self.written.append(bytes(data))
+        if len(b"".join(self.written)) >= self.high_water:
+            self.connection.pause_writing()
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    # the flight
+    def end(self, now_ns: int, error: RequestError | None) -> None:
+        self.ends.append((now_ns, error))
+
+    def resend(self, error: RequestError) -> None:
+        self.resent += 1
+
+    def send(self, *, stream: bool = True, body: bytes = b"{}", kept: bool = False) -> Exchange:
+        self.exchange = Exchange(ask(stream=stream), 0)
+        data = self.exchange.data
+
+        def note(now_ns: int, block: bytes) -> bool:
+            self.got[now_ns] = self.got.get(now_ns, b"") + block
+            return data(now_ns, block)
+
+        self.exchange = type("Noted", (), {"head": self.exchange.head, "data": staticmethod(note), "sent_ns": 0})()
+        self.connection.send(self, b"HEAD ", body, kept=kept)
+        self.exchange.sent_ns = 0  # the tests' stamps are small numbers
+        return self.exchange
+
+    def read(self, *blocks: bytes) -> None:
+        for now_ns, block in enumerate(blocks, start=1):
+            if not self.ends:
+                self.connection.read(now_ns, block)
+
+    def told(self) -> tuple:
+        return self.got, [(now_ns, error and (error.outcome, str(error))) for now_ns, error in self.ends], self.kept, self.aborted
+
+
+SIZES = st.one_of(st.integers(1, 40), st.sampled_from([9, 10, 15, 16, 17, 255, 256, 257, 4095, 4096, 5000, 70_000]))
+# How a chunk's size may be written: in either case, with zeros before it, with an extension, or as no size at all.
+SIZE = st.sampled_from(["{:x}", "{:X}", "{:x}", "0{:x}", "{:x};a=b", "{:x} ", "0x{:x}", "{:x}g", "+{:x}"])
+CHUNK = st.tuples(SIZE, SIZES, st.sampled_from([b"\r\n"] * 6 + [b"\n", b"", b"\r\n\r\n"]))
+END = st.sampled_from([b"0\r\n\r\n", b"0\r\n\r\n", b"0\r\nx: y\r\n\r\n", b"", b"0\r\n\r\nmore", b"zz\r\n"])
+
+
+@steady
+@given(
+    chunks=st.lists(CHUNK, max_size=8),
+    end=END,
+    at_chunks=st.lists(st.booleans(), min_size=10, max_size=10),
+    cuts=st.lists(st.integers(0, 1 << 20), max_size=6),
+)
+def test_chunks_say_the_same_with_and_without_the_parser(chunks, end, at_chunks, cuts) -> None:
+    """However chunks are written and reads are cut: the same bytes with the same stamps, the same end, the same fate of the connection."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    whole, places = head, [len(head)]
+    for (written, size, after), cut in zip(chunks, at_chunks, strict=False):
+        whole += written.format(size).encode() + b"\r\n" + bytes(itertools.islice(itertools.cycle(b"data: 0f\r\n"), size)) + after
+        places += [len(whole)] * cut
+    whole += end
+    places += [cut % (len(whole) + 1) for cut in cuts]
+    edges = sorted({0, *places, len(whole)})
+    blocks = [whole[a:b] for a, b in itertools.pairwise(edges)]
+    assert read_with(WHOLE_CHUNKS, blocks) == read_with(_Never(), blocks)
+
+
+LIKE = b"5\r\nhello\r\n"
+# What a read that looks like a chunk may follow without being one.
+UNLIKE = [
+    (b"3\r\nabc\r\n1", LIKE, b"x" * 14 + b"\r\n0\r\n\r\n"),  # half of a size
+    (b"3\r\nabc\r\n15;a=", LIKE, b"x" * 18 + b"\r\n0\r\n\r\n"),  # half of an extension
+    (b"3\r\nabc\r\na\r\n", LIKE, b"\r\n0\r\n\r\n"),  # a size alone
+    (b"3\r\nabc\r\nc\r\n..", LIKE, b"\r\n0\r\n\r\n"),  # half of a chunk
+    (b"3\r\nabc\r\nc\r\n\r\n", LIKE, b"\r\n0\r\n\r\n"),  # half of a chunk, ended like a whole one
+    (b"3\r\nabc", LIKE, b""),  # a chunk without its CRLF
+    (b"3\r\nabc\r", b"\n", LIKE + b"0\r\n\r\n"),  # half of its CRLF
+    (b"3\r\nabc\r\n0\r\nx: y\r\n", LIKE, b"\r\n"),  # a trailer
+    (b"3\r\nabc\r\n0\r\n\r\n", LIKE, b""),  # the end
+    (b"", LIKE, b"0\r\n\r\n"),  # a head: nothing but a chunk
+]
+
+
+@pytest.mark.parametrize("blocks", UNLIKE)
+def test_a_read_that_looks_like_a_chunk_is_one_only_between_chunks(blocks: tuple[bytes, ...]) -> None:
+    """After everything that it may follow."""
+    blocks = (STREAM_HEAD + blocks[0], *blocks[1:])
+    assert read_with(WHOLE_CHUNKS, blocks) == read_with(_Never(), blocks)
+
+
+def read_with(table: dict, blocks) -> tuple:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire_connection, "WHOLE_CHUNKS", table)
+        bench = Bench()
+        bench.send()
+        bench.read(*blocks)
+        return bench.told()
+
+
+class _Never(dict):
+    """No read is known to be a whole chunk."""
+
+    def __missing__(self, length: int) -> tuple[bytes, int]:
+        return b"", -1
+
+
+@pytest.mark.parametrize("written", ["%x\r\n", "%X\r\n"])
+def test_a_read_that_is_one_chunk_needs_no_parser(written: str) -> None:
+    """In either case of hex, and only between chunks."""
+
+    class Watched:
+        fed = 0
+
+        def __init__(self, parser) -> None:
+            self.parser = parser
+
+        def feed_data(self, data: bytes) -> None:
+            Watched.fed += 1
+            self.parser.feed_data(data)
+
+        def __getattr__(self, name: str):
+            return getattr(self.parser, name)
+
+    def chunk(size: int) -> bytes:
+        return (written % size).encode() + b"y" * size + b"\r\n"
+
+    bench = Bench()
+    bench.send()
+    bench.read(STREAM_HEAD + chunk(3))
+    bench.connection._parser = Watched(bench.connection._parser)
+    for size in (1, 15, 16, 171, 255, 256, 4000, 65_535):
+        bench.connection.read(7, chunk(size))
+    assert (Watched.fed, len(bench.got[7])) == (0, 1 + 15 + 16 + 171 + 255 + 256 + 4000 + 65_535)
+    bench.connection.read(8, chunk(20)[:9])
+    bench.connection.read(9, chunk(20)[9:])
+    assert Watched.fed == 2
+
+
+def test_a_reads_length_leaves_one_chunk_size() -> None:
+    """Where the table names a beginning, beginning, data and CRLF have that length; where it names none, no size would."""
+    for length in (*range(6, 4_200), *range(65_530, 65_543)):
+        begin, size = WHOLE_CHUNKS[length]
+        fitting = [n for n in range(max(1, length - 12), length) if len(b"%x\r\n" % n) + n + 2 == length]
+        assert ([size] if size > 0 else []) == fitting
+        assert begin == (b"%x\r\n" % size if size > 0 else b"")
+
+
+def test_all_reads_of_a_turn_are_stamped_before_any_is_parsed() -> None:
+    """Two connections readable in one turn: neither's parsing is in the other's stamp."""
+    first, second = Bench(), Bench()
+    second.connection._arrivals = first.arrivals
+    for bench in (first, second):
+        bench.send()
+        bench.connection.data_received(GOOD)
+    assert (first.ends, second.ends, len(first.turn.soon)) == ([], [], 1)
+    parsing_ns = perf_counter_ns()
+    first.turn.end()
+    assert all(bench.ends[0][0] < parsing_ns and bench.ends[0][1] is None for bench in (first, second))
+
+
+def test_a_large_read_is_parsed_at_once() -> None:
+    """What waits for the end of a turn is bounded."""
+    bench = Bench()
+    bench.send(stream=False)
+    bench.connection.data_received(answer(b" " * 100_000))
+    assert len(bench.ends) == 1
+    bench.turn.end()
+    assert len(bench.ends) == 1
+
+
+def test_what_was_read_before_a_request_was_sent_is_not_its_answer() -> None:
+    """An answer and a stray one in the same turn: the request that took the connection between them is sent anew elsewhere."""
+    bench = Bench()
+    bench.send()
+    bench.connection.read(5, GOOD)
+    assert bench.kept == 1
+    bench.send(kept=True).sent_ns = 10
+    bench.read_ns = 0
+    bench.connection.read(6, GOOD)
+    assert (len(bench.ends), bench.resent, bench.aborted) == (1, 1, True)
+
+
+def test_a_fault_reaches_no_other_connection() -> None:
+    """A listener that raises: its own answer fails, the loop hears of it, and the other reads of the turn are parsed."""
+    first, second = Bench(), Bench()
+    second.connection._arrivals = first.arrivals
+    first.send().data = None  # raises
+    first.connection._take = lambda *_: {}["fault"]
+    second.send()
+    first.connection.data_received(GOOD)
+    second.connection.data_received(GOOD)
+    with pytest.raises(Exception, match="on_body|fault"):
+        first.turn.end()
+    first.turn.end()
+    assert [bench.ends[0][1] and bench.ends[0][1].outcome for bench in (first, second)] == [Outcome.PROTOCOL, None]
+    assert (first.aborted, second.kept) == (True, 1)
+
+
+def test_a_large_body_is_written_as_the_connection_takes_it() -> None:
+    """Pieces until it pauses, the rest when it resumes; an answer that comes before the end of it costs the connection."""
+    body = bytes(5 * UPLOAD_PIECE + 3)
+    bench = Bench()
+    bench.high_water = 2 * UPLOAD_PIECE
+    bench.send(body=body)
+    assert len(bench.written) == 3
+    bench.high_water = 1 << 30
+    bench.connection.resume_writing()
+    assert b"".join(bench.written) == b"HEAD " + body
+    bench = Bench()
+    bench.high_water = 2 * UPLOAD_PIECE
+    bench.send(body=body)
+    bench.read(GOOD)
+    bench.connection.resume_writing()
+    assert (len(bench.ends), bench.kept, bench.aborted, len(bench.written)) == (1, 0, True, 3)
+
+
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
+# An answer, whether it is one, and whether its connection is kept.
+ANSWERS = [
+    (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", None, True),
+    (b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}", None, False),
+    (b"HTTP/1.1 200 OK\r\nkeep-alive: timeout=5, max=0\r\ncontent-length: 2\r\n\r\n{}", None, False),
+    (b"HTTP/1.1 200 OK\r\nkeep-alive: timeout=5, max=100\r\ncontent-length: 2\r\n\r\n{}", None, True),
+    (b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}", None, False),
+    (b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\n{}", None, True),
+    (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None, False),  # a second answer
+    (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}junk", None, False),
+    (b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"2\r\n{}\r\n0\r\nx-checksum: 1\r\n\r\n", None, True),  # trailers say nothing to us
+    (b"HTTP/1.1 100 Continue\r\n\r\n" * 5 + b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", None, True),
+    (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n", Outcome.PROTOCOL, False),
+    (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * (HEADERS_LIMIT + 1) + b"content-length: 2\r\n\r\n{}", Outcome.PROTOCOL, False),
+    (b"HTTP/1.1 200 OK\r\na: " + b"b" * 70_000 + b"\r\ncontent-length: 2\r\n\r\n{}", Outcome.PROTOCOL, False),
+    (b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 2\r\n\r\n{}", Outcome.BAD_CONTENT, False),
+    (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", Outcome.BAD_CONTENT, False),
+    (b"HTTP/1.1 200 OK\r\ncontent-encoding: identity\r\ncontent-length: 2\r\n\r\n{}", None, True),
+    (b"HTTP/1.1 500 X\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}", None, True),  # the status says enough
+    (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", Outcome.PROTOCOL, False),
+    (b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"2\n{}\n0\n\n", Outcome.PROTOCOL, False),
+]
+
+
+@pytest.mark.parametrize(("whole", "outcome", "kept"), ANSWERS)
+def test_what_an_answer_means_for_its_connection(whole: bytes, outcome: Outcome | None, kept: bool) -> None:
+    """In one read and byte by byte: the same end, and kept only where HTTP says so and nothing followed."""
+    bench = Bench()
+    bench.send(stream=False)
+    bench.read(whole)
+    assert [error and error.outcome for _, error in bench.ends] == [outcome]
+    assert (bench.kept == 1, bench.aborted) == (kept, not kept)
+    if b"junk" not in whole and whole.count(b"HTTP/1.1 200") < 2:  # there, the rest would come to an idle connection
+        bench = Bench()
+        bench.send(stream=False)
+        bench.read(*(whole[i : i + 1] for i in range(len(whole))))
+        assert [error and error.outcome for _, error in bench.ends] == [outcome]
+
+
+# Each has no end: 1xx answers, a trailer, a chunk's extension, a header.
+ENDLESS = [
+    (b"", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"),
+    (b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"2\r\n{}\r\n0\r\n", b"x-more: y\r\n"),
+    (b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"2;x=", b"y" * 100),
+    (b"HTTP/1.1 200 OK\r\nx: ", b"y" * 100),
+]
+
+
+@pytest.mark.parametrize(("begin", "more"), ENDLESS)
+def test_framing_without_end_is_left(begin: bytes, more: bytes) -> None:
+    """After 64 KiB that brought no byte of a body."""
+    bench = Bench()
+    bench.send(stream=False)
+    bench.read(begin, *[more] * 8_000)
+    assert [error and error.outcome for _, error in bench.ends] == [Outcome.PROTOCOL]
+    assert bench.ends[0][0] * len(more) < 100_000
+
+
+# ---- heads -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_head_is_built_once_and_differs_in_its_length_only() -> None:
+    """The base URL's path is quoted once; a header of the endpoint replaces ours of that name; a request's replaces both."""
+    heads = RequestHeads(Endpoint.parse("http://h:1/ä b%20c/v1".replace(" ", "+"), api_key=KEY, headers={"user-agent": "me"}))
+    lines = heads.head(ask(body=b"123")).decode().split("\r\n")
+    assert lines == [
+        "POST /%C3%A4+b%20c/v1/chat/completions HTTP/1.1",
+        "Host: h:1",
+        "user-agent: me",
+        "Accept: */*",
+        "Accept-Encoding: identity",
+        f"Authorization: Bearer {KEY}",
+        "Content-Type: application/json",
+        "Content-Length: 3",
+        "",
+        "",
+    ]
+    own = Request(DIALECTS["chat"], b"", stream=False, headers=(("User-Agent", "you"), ("X-A", "1")), method="GET")
+    assert heads.head(own).decode().split("\r\n")[2:] == [
+        "User-Agent: you",
+        "Accept: */*",
+        "Accept-Encoding: identity",
+        f"Authorization: Bearer {KEY}",
+        "X-A: 1",
+        "",
+        "",
+    ]
+    assert heads.head(ask(body=b"123")).decode().split("\r\n") == lines
+
+
+def test_nothing_given_can_begin_a_line_of_its_own() -> None:
+    """Also where the endpoint was not made by `parse`, and the request's headers were put in after it was checked."""
+    with pytest.raises(UsageError, match="^headers: "):
+        RequestHeads(Endpoint("http://h/v1", headers={"a": "b\r\nc: d"}))
+    heads = RequestHeads(Endpoint.parse("http://h/v1"))
+    request = ask()
+    request.headers = (("a\r\nb", "c"),)
+    with pytest.raises(UsageError, match="^headers: "):
+        heads.head(request)
+    with pytest.raises(UsageError, match="^method: "):
+        heads.head(ask(method="GET / HTTP/1.1\r\nx: y\r\n\r\n"))
+
+
+# ---- connections -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone() -> Iterator[ChaosServer]:
+    """A server that nobody else has connections to."""
+    with ChaosServer() as server:
+        yield server
+
+
+def test_connections_opened_ahead_are_the_ones_used(alone: ChaosServer) -> None:
+    """`open(5)` makes five before any request; five requests at once make no more."""
+    script = alone.script(0.05, GOOD)
+
+    async def work() -> None:
+        transport = WIRE.open(alone.url)
+        assert isinstance(transport, WireTransport)
+        assert await transport.open(5) == 5
+        assert repr(transport.pool) == f"<ConnectionPool 127.0.0.1:{alone.port} open=5 idle=5>"
+        await until(lambda: alone.accepted == 5)
+        assert all([(await sent.ended).ok for sent in [Sent(transport, ask(script)) for _ in range(5)]])
+        assert alone.accepted == 5
+        await transport.close()
+
+    WIRE.run(work())
+
+
+def test_opening_ahead_where_nobody_listens_is_left_to_the_requests() -> None:
+    """It says how many are open, and raises nothing."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+
+    async def work() -> int:
+        transport = WIRE.open(f"http://127.0.0.1:{port}/v1")
+        assert isinstance(transport, WireTransport)
+        opened = await transport.open(100)
+        await transport.close()
+        return opened
+
+    assert WIRE.run(work()) == 0
+
+
+def test_the_connection_used_last_is_taken_first_and_the_others_are_closed(alone: ChaosServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three at once, then one after the other: always the same one, while the two others idle out."""
+    monkeypatch.setattr(wire_pool, "IDLE_LIMIT_S", 0.3)
+    script = alone.script(GOOD)
+
+    async def work() -> list[int]:
+        transport = WIRE.open(alone.url)
+        assert isinstance(transport, WireTransport)
+        for sent in [Sent(transport, ask(script)) for _ in range(3)]:
+            await sent.ended
+        while len(alone.open) > 1:
+            assert (await send(transport, ask(script))).ok
+        await until(lambda: "idle=1" in repr(transport.pool))
+        await until(lambda: "open=0 idle=0" in repr(transport.pool))  # at last it idles too
+        await transport.close()
+        return [visit.connection for visit in script.visits[3:]]
+
+    assert len(set(WIRE.run(work()))) == 1
+
+
+def test_an_idle_connection_that_the_server_closes_is_forgotten(chaos: ChaosServer) -> None:
+    """No request finds it."""
+    first, second = chaos.script(GOOD, 0.01, CLOSE), chaos.script(GOOD)
+
+    async def work() -> int:
+        transport = WIRE.open(chaos.url)
+        assert isinstance(transport, WireTransport)
+        await send(transport, ask(first))
+        await until(lambda: "open=0" in repr(transport.pool))
+        exchange = await send(transport, ask(second))
+        await transport.close()
+        return exchange.reconnects
+
+    assert WIRE.run(work()) == 0
+
+
+def resolved(port: int, *hosts: str) -> list:
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
+
+
+def test_a_name_is_looked_up_once_and_each_of_its_addresses_is_tried(chaos: ChaosServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first address refuses: the second serves this request and is asked first by the next."""
+    asked: list[tuple] = []
+    tried: list[str] = []
+    script = chaos.script(GOOD, 0.0, CLOSE)
+
+    async def work() -> None:
+        transport = WIRE.open(f"http://models.test:{chaos.port}/v1")
+        assert isinstance(transport, WireTransport)
+        pool = transport.pool
+        loop = asyncio.get_running_loop()
+
+        class Named:
+            def __getattr__(self, name: str):
+                return getattr(loop, name)
+
+            async def getaddrinfo(self, host: str, port: int, **_: object) -> list:
+                asked.append((host, port))
+                return resolved(port, "127.0.0.2", "127.0.0.1")
+
+        connect_to = pool._connect_to
+
+        async def noted(address: wire_pool.Address) -> Connection:
+            tried.append(address[4][0])
+            return await connect_to(address)
+
+        monkeypatch.setattr(pool, "_loop", Named())
+        monkeypatch.setattr(pool, "_connect_to", noted)
+        for sent in [Sent(transport, ask(script)) for _ in range(2)]:
+            assert (await sent.ended).ok
+        del tried[:]
+        await until(lambda: "open=0" in repr(pool))
+        assert (await send(transport, ask(script))).ok
+        await transport.close()
+
+    WIRE.run(work())
+    assert (asked, tried) == ([("models.test", chaos.port)], ["127.0.0.1"])
+    assert script.visits[0].header("host") == f"models.test:{chaos.port}"
+
+
+def test_a_look_up_that_failed_is_made_again(chaos: ChaosServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next request finds the name."""
+    answers: list = [socket.gaierror(socket.EAI_AGAIN, "try again"), resolved(chaos.port, "127.0.0.1")]
+    script = chaos.script(GOOD)
+
+    async def work() -> list[Outcome | None]:
+        transport = WIRE.open(f"http://models.test:{chaos.port}/v1")
+        assert isinstance(transport, WireTransport)
+        loop = asyncio.get_running_loop()
+
+        class Named:
+            def __getattr__(self, name: str):
+                return getattr(loop, name)
+
+            async def getaddrinfo(self, *_: object, **__: object) -> list:
+                found = answers.pop(0)
+                if isinstance(found, Exception):
+                    raise found
+                return found
+
+        monkeypatch.setattr(transport.pool, "_loop", Named())
+        outcomes = [(await send(transport, ask(script))).outcome for _ in range(2)]
+        await transport.close()
+        return outcomes
+
+    assert WIRE.run(work()) == [Outcome.DNS, Outcome.OK]
+
+
+def test_an_ipv6_literal_is_an_address() -> None:
+    """In brackets, as a URL has it."""
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with listener:
+        port = listener.getsockname()[1]
+
+        async def work() -> tuple[Exchange, bytes]:
+            transport = WIRE.open(f"http://[::1]:{port}/v1", Timeouts(connect_s=20))
+            listener.setblocking(False)
+            sent = Sent(transport, ask())
+            loop = asyncio.get_running_loop()
+            server, _ = await loop.sock_accept(listener)
+            with server:
+                head = await loop.sock_recv(server, 4096)
+                await loop.sock_sendall(server, GOOD)
+                exchange = await sent.ended
+            await transport.close()
+            return exchange, head
+
+        exchange, head = WIRE.run(work())
+    assert exchange.ok
+    assert f"\r\nHost: [::1]:{port}\r\n".encode() in head
+
+
+def test_a_request_costs_no_task_and_one_timer(chaos: ChaosServer) -> None:
+    """On a connection that is there; reads cost neither."""
+    script = chaos.script(STREAM_HEAD, *[chunked(EVENT, end=False), 0.001] * 20, STALL)
+    timers: list[float] = []
+
+    async def work() -> int:
+        transport = WIRE.open(chaos.url)
+        assert isinstance(transport, WireTransport)
+        await transport.open(1)
+        loop = asyncio.get_running_loop()
+
+        class Counting:
+            def __getattr__(self, name: str):
+                return getattr(loop, name)
+
+            def call_later(self, delay_s: float, *rest: object) -> asyncio.TimerHandle:
+                timers.append(delay_s)
+                return loop.call_later(delay_s, *rest)
+
+        transport.loop = Counting()  # type: ignore[assignment]
+        before = len(asyncio.all_tasks())
+        sent = Sent(transport, ask(script))
+        await until(lambda: sent.exchange.body_bytes >= 20 * len(EVENT))
+        tasks = len(asyncio.all_tasks()) - before
+        await transport.close()
+        return tasks
+
+    assert (WIRE.run(work()), timers) == (0, [PATIENCE.connect_s])
+
+
+# ---- what it refuses -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_it_cannot_carry_is_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy in the environment, unless no_proxy names the host, and a host name outside ASCII; else nothing."""
+    assert wire_can(Endpoint.parse("http://127.0.0.1/v1")) == ""
+    assert "ASCII" in wire_can(Endpoint.parse("http://bücher.test/v1"))
+    monkeypatch.setenv("all_proxy", "socks5://user:hush@h:1")
+    assert wire_can(Endpoint.parse("https://models.test/v1")) == "the environment names a proxy for it"
+    monkeypatch.setenv("no_proxy", "models.test")
+    assert wire_can(Endpoint.parse("https://models.test/v1")) == ""
+
+
+def test_a_certificate_file_without_certificates_is_refused(tmp_path) -> None:
+    """When the transport is made."""
+    empty = tmp_path / "ca.pem"
+    empty.touch()
+
+    async def make() -> None:
+        WIRE.open("https://h/v1", ca_file=empty)
+
+    with pytest.raises(UsageError, match="^ca_file: "):
+        asyncio.run(make())
+
+
+def test_insecure_trusts_anybody_and_nothing_else_does() -> None:
+    """The contexts themselves."""
+
+    async def made(**settings: object) -> ssl.SSLContext | None:
+        transport = WIRE.open("https://h/v1", **settings)
+        assert isinstance(transport, WireTransport)
+        return transport.pool._tls
+
+    strict, lax = asyncio.run(made()), asyncio.run(made(insecure=True))
+    assert strict is not None
+    assert lax is not None
+    assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert (lax.verify_mode, lax.check_hostname) == (ssl.CERT_NONE, False)
+
+
+def test_a_repr_says_where_and_how_busy(chaos: ChaosServer) -> None:
+    """No key."""
+
+    async def work() -> None:
+        transport = WIRE.open(chaos.url)
+        assert repr(transport) == f"<WireTransport {chaos.url} in_flight=0>"
+        await transport.close()
+        assert repr(transport).endswith("closed>")
+
+    WIRE.run(work())

@@ -141,6 +141,8 @@ def compare(
         ttft_from_sent=_error((ttft - sent_lag)[window.holds(due[begun])]),
         itl=_error(itl),
         latency=_error(latency),
+        send_lag=_error(sent_lag[window.holds(due[begun])]),
+        transit=_error((account.arrived_ns[row[begun]] - heads["sent_ns"][begun])[window.holds(due[begun])]),
         start=_error(ttft[at_start]),
         server_late=_error(account.late_ns(pace, window)),
         ok=int(np.count_nonzero(ok)),

@@ -8,7 +8,6 @@ Law: pure; what was computed is not called measured, and what a busy server may 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -51,7 +50,8 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     """One load, performed and compared with the server's account. Rates: as the workers received it, in the settled window.
 
     ttft, itl, latency: errors in that window, None where there was nothing to compare (no stream, no request both due and ended in it);
-    ttft is from due, as it is reported, so that it holds the send lag; ttft_from_sent does not. start: of the TTFT of the
+    ttft and latency are from due, as they are reported: they hold the send lag, and the transit (from sent until the server had read the
+    request, which is the server's delay as much as the wire's); ttft_from_sent holds the transit. start: of the TTFT of the
     requests that all slots send at the start. cpu_s: the workers' CPU per token event (per request where
     nothing is streamed), everything included; cpu_share: of one core, mean over the workers. server_late: of the server's
     tokens, actual minus planned. ok, failed: requests; unmatched: those that the server's account does not have as the records do.
@@ -67,6 +67,8 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     cpu_share: float | None
     ttft: Error | None
     ttft_from_sent: Error | None
+    send_lag: Error | None
+    transit: Error | None
     itl: Error | None
     latency: Error | None
     start: Error | None
@@ -92,10 +94,8 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
         for name, error in (("TTFT", self.ttft), ("ITL", self.itl), ("end to end", self.latency)):
             if error is None:
                 return f"no {name} to compare"
-            if error.p50_s > BOUND_P50_S:
-                return f"{name} p50"
-            if error.p99_s > BOUND_P99_S:
-                return f"{name} p99"
+            if not error.within:
+                return f"{name} {'p50' if error.p50_s > BOUND_P50_S else 'p99'}"
         return ""
 
     @property
@@ -103,11 +103,12 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the server missed its own plan by more than is asked of the client.
 
         In lockstep all tokens of a tick are planned for one instant, and writing them takes its time: there it is late where
-        a tick is not done when the next one comes.
+        a tick is not done when the next one comes. It is late, too, where it reads so late that this alone takes half the bound.
         """
-        if self.server_late is None:
-            return False
-        return self.server_late.p99_s > (ITL_S if self.mode == "lockstep" else BOUND_P99_S)
+        bound_s = ITL_S if self.mode == "lockstep" else BOUND_P99_S
+        writes = self.server_late is not None and self.server_late.p99_s > bound_s
+        reads = self.transit is not None and (self.transit.p50_s > BOUND_P50_S / 2 or self.transit.p99_s > bound_s)
+        return writes or reads
 
     @property
     def held_back(self) -> str:
@@ -130,18 +131,14 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def knee(self) -> Rung | None:
-        """The most streams within bounds, with no rung out of bounds below; None where the first is out already."""
-        inside = None
-        for rung in self.rungs:
-            if not rung.within:
-                break
-            inside = rung
-        return inside
+        """The most streams within bounds; None where no rung is."""
+        return max((rung for rung in self.rungs if rung.within), key=lambda rung: rung.streams, default=None)
 
     @property
     def outside(self) -> Rung | None:
-        """The fewest streams out of bounds; None where every rung is within."""
-        return next((rung for rung in self.rungs if not rung.within), None)
+        """The fewest streams out of bounds above the knee; None where the curve ends within them."""
+        knee = self.knee
+        return next((rung for rung in self.rungs if not rung.within and (knee is None or rung.streams > knee.streams)), None)
 
 
 class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,11 +235,9 @@ def next_streams(ladder: Sequence[int], rungs: Sequence[Rung], *, refine: bool) 
     above = [streams for streams in ladder if streams > climbed[-1].streams]
     if above and not _spent(climbed):
         return above[0]
-    for inside, outside in pairwise(climbed):
-        if not inside.within:
-            return None
-        if not outside.within:
-            return round(math.sqrt(inside.streams * outside.streams)) if refine else None
+    found = Curve(mode=rungs[0].mode, rungs=climbed, ended="")
+    if refine and found.knee is not None and found.outside is not None:
+        return round(math.sqrt(found.knee.streams * found.outside.streams))
     return None
 
 

@@ -42,6 +42,8 @@ def write_selftest(found: SelfTest, stream: TextIO, directory: Path) -> None:
         console.print(Text(title, style="bold"), soft_wrap=True)
         _print_table(console, _curve_table(curve))
         console.print(Text(f"  {_said_of(curve)}"), soft_wrap=True)
+    legend = "lag: from due to sent, transit: from sent until the server had read it, both part of TTFT and end to end, ms at p50; late: "
+    console.print(Text(f"{legend}the server's own writes, ms at p99", style="dim"), soft_wrap=True)
     console.print()
     _print_table(console, _ceiling_table([*found.one, *found.all]))
     for need in found.needs:
@@ -70,7 +72,7 @@ def _print_table(console: Console, table: Table) -> None:
 
 def _curve_table(curve: Curve) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("streams", "events/s", "CPU/event", "core", "TTFT, ms", "ITL, ms", "end to end, ms", "server's p99", ""):
+    for name in ("streams", "events/s", "CPU/event", "core", "TTFT, ms", "ITL, ms", "end to end, ms", "lag", "transit", "late", ""):
         table.add_column(name, justify="left" if not name else "right", no_wrap=True)
     for rung in curve.rungs:
         table.add_row(
@@ -81,7 +83,9 @@ def _curve_table(curve: Curve) -> Table:
             _error(rung.ttft),
             _error(rung.itl),
             _error(rung.latency),
-            "-" if rung.server_late is None else seconds(rung.server_late.p99_s),
+            "-" if rung.send_lag is None else _ms(rung.send_lag.p50_s),
+            "-" if rung.transit is None else _ms(rung.transit.p50_s),
+            "-" if rung.server_late is None else _ms(rung.server_late.p99_s),
             _judged(rung),
         )
     return table
@@ -99,7 +103,7 @@ def _judged(rung: Rung) -> str:
 def _said_of(curve: Curve) -> str:
     knee, outside = curve.knee, curve.outside
     if knee is None:
-        start = f"out of bounds from the first rung ({curve.rungs[0].broken})"
+        start = f"out of bounds at every rung (first: {curve.rungs[0].broken})"
     else:
         start = f"within bounds up to {knee.streams} streams ({rate(knee.events_rps)} token events/s)"
         if outside is not None:

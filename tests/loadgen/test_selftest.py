@@ -44,7 +44,8 @@ def rung(streams, *, mode="free-running", error=GOOD, late=GOOD, events_rps=None
         "requests_rps": 10.0,
         "cpu_s": 20e-6,
         "cpu_share": share,
-        **dict.fromkeys(("ttft", "ttft_from_sent", "itl", "latency", "start"), error),
+        **dict.fromkeys(("ttft", "ttft_from_sent", "send_lag", "itl", "latency", "start"), error),
+        "transit": GOOD,
         "server_late": late,
         "ok": 10,
         "failed": 0,
@@ -100,6 +101,8 @@ def test_errors_are_what_was_reported_minus_what_the_server_did(tmp_path):
     found = compared(tmp_path, [made("a", 99, 155, [112, 132, 155], sent=99.4)], [("a", 100, [110, 130, 150], 151)])
     assert micros(found.ttft) == (3000, 3000, 3000, 1)  # 13 ms reported, 10 ms true
     assert micros(found.ttft_from_sent) == (2600, 2600, 2600, 1)
+    assert micros(found.send_lag) == (400, 400, 400, 1)
+    assert micros(found.transit) == (600, 600, 600, 1)
     assert found.itl.count == 2
     assert micros(found.itl) == (1500, 2970, 3000, 2)  # 0 and 3 ms
     assert micros(found.latency) == (5000, 5000, 5000, 1)  # 56 ms reported, 51 ms true
@@ -219,11 +222,20 @@ def test_a_rung_is_within_bounds_only_if_all_its_times_are_and_nothing_is_lost()
     assert not rung(64, error=Error(count=9, p50_s=0.000_6, p99_s=0.001, max_s=0.001)).within
 
 
-def test_the_knee_has_no_rung_out_of_bounds_below_it():
-    """A lucky rung above a bad one is no capacity."""
-    found = curve("free-running", [rung(128, error=BAD), rung(64), rung(256)])
-    assert (found.knee.streams, found.outside.streams) == (64, 128)
-    assert curve("free-running", [rung(64, error=BAD), rung(128)]).knee is None
+def test_a_server_that_reads_late_is_late():
+    """Half the bound of TTFT spent before the request was read: what is left says little of the client."""
+    assert rung(64, transit=Error(count=9, p50_s=0.000_3, p99_s=0.001, max_s=0.001)).late
+    assert rung(64, transit=Error(count=9, p50_s=0.000_1, p99_s=0.006, max_s=0.006)).late
+    assert not rung(64, transit=GOOD).late
+
+
+def test_the_knee_is_the_most_streams_within_bounds():
+    """An idle machine wakes slowly: a rung out of bounds at the low end does not hide those above it."""
+    found = curve("free-running", [rung(64, error=BAD), rung(128), rung(256), rung(512, error=BAD)])
+    assert (found.knee.streams, found.outside.streams) == (256, 512)
+    assert curve("free-running", [rung(64)]).outside is None
+    nowhere = curve("free-running", [rung(64, error=BAD), rung(128, error=BAD)])
+    assert (nowhere.knee, nowhere.outside.streams) == (None, 64)
 
 
 # ---- what follows -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from loadgen import selftest
 from loadgen.selftest import SCHEMA, Curve, Need, Rung, SelfTest
-from loadgen.testbed import Load, placement
+from loadgen.testbed import Load, Neighbours, placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from loadgen.environment import Environment
     from loadgen.selftest import Ceiling, Mode, Programme
     from loadgen.testbed import Testbed
+
+# A core is never quite idle; what takes more than this may sit before a worker or a metronome when its token is due.
+_QUIET_SHARE = 0.02
 
 STREAM_MODES: tuple[Mode, ...] = ("free-running", "lockstep")
 
@@ -30,6 +33,7 @@ class Examination:
         self.requests: list[Rung] = []
         self.together: list[Rung] = []
         self._cut_short = False
+        self._neighbours = Neighbours()
         self._bed = bed
         self._programme = programme
         self._cores = cores
@@ -131,4 +135,7 @@ class Examination:
             )
         if placement(self._cores, 1).shared:
             notes.append("worker and metronome were not kept apart: every ceiling is a lower bound, and errors hold their waiting")
+        others = self._neighbours.share()
+        if others is not None and others > _QUIET_SHARE:
+            notes.append(f"other processes took {others:.0%} of this machine's cores meanwhile: what is out of bounds may be theirs")
         return notes

@@ -262,7 +262,7 @@ def curve(mode: Mode, rungs: Sequence[Rung]) -> Curve:
 def _spent(rungs: Sequence[Rung]) -> str:
     """Why a higher rung would tell nothing; "" where it may."""
     last = rungs[-1]
-    if last.late:
+    if last.late and len(rungs) > 1 and rungs[-2].late:  # one alone may be a neighbour's doing: a server at its limit stays late
         return "the server itself is late"
     if len(rungs) > 1 and not last.within and last.events_rps < _RISE * rungs[-2].events_rps:
         return "more streams bring no more events"

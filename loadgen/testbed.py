@@ -175,6 +175,33 @@ class Testbed:
         return fleet.started_ns
 
 
+class Neighbours:
+    """What else used this machine's cores since it was made: of all their time, the share that was neither idle nor ours."""
+
+    def __init__(self) -> None:
+        self._before = self._used()
+
+    def share(self) -> float | None:
+        """None where the system does not tell. Ours: this process and its children that ended."""
+        now = self._used()
+        if self._before is None or now is None or now[0] == self._before[0]:
+            return None
+        total_s, busy_s, ours_s = (after - before for after, before in zip(now, self._before, strict=True))
+        return max(0.0, (busy_s - ours_s) / total_s)
+
+    def _used(self) -> tuple[float, float, float] | None:
+        """(all time of all cores, of it busy, of it ours), seconds."""
+        try:
+            fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
+        except OSError:
+            return None
+        ticks = [int(field) for field in fields]  # user, nice, system, idle, iowait, irq, softirq, steal
+        spent = os.times()
+        ours_s = spent.user + spent.system + spent.children_user + spent.children_system
+        second = os.sysconf("SC_CLK_TCK")
+        return sum(ticks) / second, (sum(ticks) - ticks[3] - ticks[4]) / second, ours_s
+
+
 def metronome_settings(load: Load, truth: Path) -> SimulatorSettings:
     """The server of a load: planned times, or answers at once where requests are counted."""
     streamed = load.mode != "requests"

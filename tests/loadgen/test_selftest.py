@@ -27,7 +27,7 @@ from loadgen.rundir import RunDirectory
 from loadgen.selftest import ITL_S, Ceiling, Error, Programme, Reach, Rung, SelfTest, best, computed, curve, need, next_streams, reach
 from loadgen.selftest_report import described
 from loadgen.simulator.truth import ARRIVED, ENDED, TOKEN, TruthWriter, read_truth
-from loadgen.testbed import Load, Testbed, on_cores, placement, usable
+from loadgen.testbed import Load, Neighbours, Testbed, on_cores, placement, usable
 
 GOOD = Error(count=100, p50_s=0.000_1, p99_s=0.001, max_s=0.002)
 BAD = Error(count=100, p50_s=0.000_1, p99_s=0.006, max_s=0.009)
@@ -198,11 +198,12 @@ def test_the_ladder_is_climbed_and_then_the_bound_is_looked_for_once_between():
 
 def test_the_curve_ends_where_the_server_is_late_or_more_streams_bring_nothing():
     """Above, an error would be the server's, or the same load again."""
-    assert climbed((64, 128, 256), lambda n: rung(n, late=LATE if n > 100 else GOOD)) == [64, 128]
+    assert climbed((64, 128, 256, 512), lambda n: rung(n, late=LATE if n > 100 else GOOD)) == [64, 128, 256]
+    assert climbed((64, 128, 256), lambda n: rung(n, late=LATE if n == 128 else GOOD)) == [64, 128, 256]  # a neighbour's doing
     spent = [rung(64), rung(128, error=BAD, events_rps=3300)]
     assert next_streams((64, 128, 256), spent, refine=False) is None
     assert curve("free-running", spent).ended == "more streams bring no more events"
-    assert curve("free-running", [rung(64, late=LATE)]).ended == "the server itself is late"
+    assert curve("free-running", [rung(64, late=LATE), rung(128, late=LATE)]).ended == "the server itself is late"
 
 
 def test_in_lockstep_a_server_has_its_tick_to_write_all_tokens():
@@ -440,6 +441,15 @@ def test_workers_and_metronomes_are_kept_apart_where_there_are_cores():
     assert (placement(range(6), 2).workers, placement(range(6), 2).metronomes) == ((0, 1), (4, 5))
     assert placement((3,), 1).shared
     assert "every figure is a lower bound" in str(placement((3,), 1))
+
+
+def test_neighbours_are_what_was_busy_and_not_ours(monkeypatch):
+    """Of 10 s of core time 5 were busy, 3 of them by us: a fifth was theirs. Where the system tells nothing, nothing is said."""
+    told = [(100.0, 40.0, 1.0), (110.0, 45.0, 4.0)]
+    monkeypatch.setattr(Neighbours, "_used", lambda _: told.pop(0))
+    assert Neighbours().share() == pytest.approx(0.2)
+    monkeypatch.setattr(Neighbours, "_used", lambda _: None)
+    assert Neighbours().share() is None
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not let a process choose its cores")

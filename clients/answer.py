@@ -230,7 +230,7 @@ class Answer:
         So two of them add up where a server sends one for each choice (llama-server, n=2), and the later one replaces the
         earlier where nothing finished between. The prompt counts once: all choices share it.
         """
-        said = _usage([usage])
+        said = _one_usage(usage)
         finished = len(self.finish_reasons)
         if self._total is not None and 0 < self._total_finished < finished:
             said = Usage(
@@ -244,7 +244,7 @@ class Answer:
 
     def replace_usage(self, usage: UsageObject) -> None:
         """A usage in a chunk of several choices: the count of all of them so far."""
-        self._total = _usage([usage])
+        self._total = _one_usage(usage)
         self._total_finished = 0
 
     @property
@@ -269,6 +269,16 @@ class Answer:
         """The choice's tool calls, in the order of their index."""
         kept = self._choices.get(choice)
         return [call for _, call in sorted(kept.calls.items())] if kept else []
+
+
+def _one_usage(usage: UsageObject) -> Usage:
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        None if prompt is None else prompt.cached_tokens,
+        None if completion is None else completion.reasoning_tokens,
+    )
 
 
 def _usage(said: Sequence[UsageObject]) -> Usage:

@@ -139,12 +139,18 @@ class Chat:
                 answer.finish_reasons[choice.index] = choice.finish_reason
         if body.usage is not None:
             answer.total_usage(body.usage)
-        said = [choice.message for choice in choices if choice.message is not None]
-        for message in said:
-            for place, call in enumerate(message.tool_calls or ()):
+        output = answering = False
+        for choice in choices:
+            said = choice.message
+            if said is None:
+                continue
+            for place, call in enumerate(said.tool_calls or ()):
                 call.index = place  # each is whole here; servers leave the index out, or write 0 for all
-        answering = any(message.content or message.tool_calls for message in said)
-        if answering or any(message.reasoning or message.reasoning_content for message in said):
+            if said.content or said.tool_calls:
+                output = answering = True
+            elif said.reasoning or said.reasoning_content:
+                output = True
+        if output:
             answer.output(now_ns, answering, -1)
             if answer.keep or answer.listener is not None:
                 for choice in choices:

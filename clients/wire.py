@@ -109,6 +109,7 @@ class Flight:
     def _settle(self, now_ns: int, error: RequestError | None) -> None:
         self._connection = None
         self._watch.stop()
+        del self._watch  # it holds this flight: a cycle would leave every request to the garbage collector
         transport = self._transport
         transport.flights.discard(self)
         exchange = self.exchange

@@ -145,6 +145,7 @@ class Connection(asyncio.Protocol):
             return
         flight.read_ns = self._now_ns = now_ns
         self._body_seen = self._chunk_over = False
+        self._silent += len(data)
         parser = self._parser
         if parser is None:
             parser = self._parser = HttpResponseParser(self)
@@ -160,8 +161,9 @@ class Connection(asyncio.Protocol):
             self._end(now_ns, self._error)
             return
         self._between = self._chunk_over and data.endswith(b"\r\n")
-        self._silent = 0 if self._body_seen else self._silent + len(data)
-        if self._silent > HEAD_LIMIT:
+        if self._body_seen:
+            self._silent = 0
+        elif self._silent > HEAD_LIMIT:
             self._end(now_ns, request_error(Outcome.PROTOCOL, f"the answer's head is longer than {HEAD_LIMIT:,} bytes"))
 
     # ---- what httptools calls while it is fed --------------------------------------------------------------------------
@@ -180,7 +182,8 @@ class Connection(asyncio.Protocol):
         assert self._parser is not None
         status = self._parser.get_status_code()
         headers = self._headers
-        if len(headers) > HEADERS_LIMIT or sum([len(name) + len(value) for name, value in headers]) > HEAD_LIMIT:
+        large = self._silent > HEAD_LIMIT  # what was read up to here: only then the head may be
+        if len(headers) > HEADERS_LIMIT or (large and sum([len(name) + len(value) for name, value in headers]) > HEAD_LIMIT):
             self._error = request_error(
                 Outcome.PROTOCOL, f"the answer's head has more than {HEADERS_LIMIT} headers or {HEAD_LIMIT:,} bytes"
             )

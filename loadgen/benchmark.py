@@ -46,7 +46,7 @@ class ModelBenchmark:
     """Benchmarks of a client's model, at its server, with its sampling parameters and timeouts.
 
     processes: workers at most, None for as many as the concurrency needs. num_warmups: requests before the first setting, None for
-    twice its concurrency. retries: 0, since a retry hides what a server did. cache: see DESIGN, "Cells are comparable".
+    twice its concurrency. transport: `auto` is wire where it can, else aiohttp, whatever the client uses. retries: 0, since a retry hides what a server did. cache: see DESIGN, "Cells are comparable".
     Raises UsageError for what cannot be run, and ServerUnusableError where the server cannot be used, before any load.
     """
 
@@ -60,6 +60,7 @@ class ModelBenchmark:
         retries: int = 0,
         seed: int = 0,
         cache: Cache = "unique",
+        transport: str = "auto",
         label: str | None = None,
         progress: bool = True,
     ) -> None:
@@ -70,6 +71,7 @@ class ModelBenchmark:
         self._retries = retries
         self._seed = seed
         self._cache: Cache = cache
+        self._transport = transport
         self._label = label
         self._progress = progress
 
@@ -173,7 +175,7 @@ class ModelBenchmark:
                 headers=dict(endpoint.headers),
                 ca_file=endpoint.ca_file,
                 insecure=endpoint.insecure,
-                transport=settings.transport,
+                transport=self._transport,
                 timeouts=settings.timeouts,
                 retries=self._retries,
             ),

@@ -80,7 +80,7 @@ def allow_files(max_concurrent: int, option: str = "--max-concurrent") -> None:
 async def _preflight(target: Target, endpoint: Endpoint, sampling: Sampling) -> Found:
     notes: list[str] = []
     names = await _listed(endpoint, notes)
-    transport = "aiohttp" if target.transport == "auto" else target.transport
+    transport = _chosen_transport(endpoint, notes) if target.transport == "auto" else target.transport
     target = msgspec.structs.replace(target, transport=transport, listed=names is not None and target.model in names)
     exchange, stamping = await _probe(target, endpoint, sampling, continuous=target.stream)
     if target.stream and exchange.outcome is Outcome.BAD_REQUEST:  # a strict server refuses the option it does not know
@@ -89,6 +89,16 @@ async def _preflight(target: Target, endpoint: Endpoint, sampling: Sampling) -> 
         target = msgspec.structs.replace(target, continuous_usage=_tells_tokens(exchange))
     _judge(exchange, target, names, endpoint, notes)
     return Found(target=target, stamping=stamping, notes=notes)
+
+
+def _chosen_transport(endpoint: Endpoint, notes: list[str]) -> str:
+    """`wire` costs the least and measures the best; aiohttp where wire cannot."""
+    from clients.wire import wire_can
+
+    why_not = wire_can(endpoint)
+    if why_not:
+        notes.append(f"aiohttp sends, not wire: {why_not}")
+    return "aiohttp" if why_not else "wire"
 
 
 async def _listed(endpoint: Endpoint, notes: list[str]) -> list[str] | None:

@@ -27,7 +27,7 @@ class Performance:
 
     def __init__(self, directory: Path, base_url: str, plan: Plan, *, max_tokens=8, beaten=None, noted=None, model="olmocr", **target):
         directory.mkdir(parents=True, exist_ok=True)
-        aim = Target(base_url=base_url, model=model, continuous_usage=True, **target)
+        aim = Target(**{"base_url": base_url, "model": model, "continuous_usage": True, "transport": "wire", **target})
         workload = directory / "workload.bin"
         write_workload(workload, ["hello"] * 7, target=aim, sampling=Sampling(max_tokens=max_tokens, ignore_eos=True), cache="unique")
         self.paths = [directory / f"worker-{i}.records" for i in range(plan.workers)]

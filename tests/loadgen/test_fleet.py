@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.transports import TRANSPORTS
 from loadgen.fleet import FleetError
 from loadgen.simulator.process import Simulator
 from loadgen.simulator.settings import load_settings
@@ -52,12 +53,13 @@ def until(condition):
         (4, 2, 3),  # 2 lanes of 2
     ],
 )
-def test_the_servers_own_peak_in_flight_is_the_target_and_never_more(simulator, tmp_path, concurrency, workers, batch):
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_the_servers_own_peak_in_flight_is_the_target_and_never_more(simulator, tmp_path, transport, concurrency, workers, batch):
     """Slots over workers, and lanes over workers, add up to the target concurrency as the server counted it."""
     simulator.reset()
     plan = closed_loop(max_concurrent=concurrency, workers=workers, batch_size=batch, num_requests=4 * concurrency + 3)
     # Few streams last long enough that all are there at once, on a busy machine too; many queue for the server's 4 seats anyway.
-    done = Performance(tmp_path, simulator.base_url, plan, max_tokens=8 if concurrency > 10 else 256)
+    done = Performance(tmp_path, simulator.base_url, plan, max_tokens=8 if concurrency > 10 else 256, transport=transport)
     stats = simulator.stats()
     assert stats["requests_inflight_peak"] == concurrency
     assert stats["requests_answered"] == plan.num_requests == done.summary.ok

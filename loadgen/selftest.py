@@ -211,10 +211,10 @@ class Programme(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 64
 
 
-# A rung costs half a second beside its duration: 50 to 100 s in all, and 15 s. Beats come each second, and two of them make a rate.
+# A rung costs half a second beside its duration: 50 to 110 s in all, and 15 s. Beats come each second, and two of them make a rate.
 FULL = Programme(
     ladders={"free-running": (64, 128, 256, 512, 1024, 2048), "lockstep": (32, 64, 128, 256, 512, 1024)},
-    duration_s=4.0,
+    duration_s=3.0,
     mean_tokens=64,
     refine=True,
     attempts=2,

@@ -1,8 +1,8 @@
 """One connection of the `wire` transport: a request out, the answer's bytes in.
 
-Knows HTTP/1.1 as httptools reads it, and one shape of read that it takes without httptools (see `read`). Must not know
+Knows HTTP/1.1 as httptools reads it, and one shape of read that it takes without httptools (see `data_received`). Must not know
 what bodies mean, how connections are made, or when a request has waited too long.
-Law: the reads of one turn of the loop are all stamped before any of them is parsed (`Arrivals`); a flight is told of its end once,
+Law: the reads of one turn of the loop are all stamped before any of them is parsed (`wire_arrivals.py`); a flight is told of its end once,
 and after that no byte reaches it; a connection goes back to the pool only when the request is wholly written, its answer has ended as HTTP says, and nothing followed.
 """
 
@@ -119,10 +119,8 @@ class Connection(asyncio.Protocol):
     # ---- the answer: the path of every read ----------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self._arrivals.add(self, perf_counter_ns(), data)
-
-    def read(self, now_ns: int, data: bytes) -> None:
         """Subtle: between two chunks, a read that is exactly one chunk is taken without the parser, whose state it would not change."""
+        now_ns = perf_counter_ns()
         if self._between:
             begin, size = WHOLE_CHUNKS[len(data)]
             block = data.removeprefix(begin).removesuffix(b"\r\n")
@@ -130,12 +128,13 @@ class Connection(asyncio.Protocol):
                 block = data.removeprefix(begin.upper()).removesuffix(b"\r\n")
             if len(block) == size:  # so the length of both ends is gone
                 self._flight.read_ns = now_ns  # type: ignore[union-attr]  # between chunks there is a flight
-                if not self._take(now_ns, block):
-                    self._end(now_ns, None)
+                self._arrivals.add_block(self._take, now_ns, block, self)
                 return
-        self._parse(now_ns, data)
+            self._between = False  # until what this is has been parsed
+        self._arrivals.add(self, now_ns, data)
 
-    def _parse(self, now_ns: int, data: bytes) -> None:
+    def read(self, now_ns: int, data: bytes) -> None:
+        """Bytes as they came, at the end of their turn."""
         flight = self._flight
         if flight is None:
             self.drop()  # an answer that nobody asked for must not become the next request's
@@ -160,7 +159,7 @@ class Connection(asyncio.Protocol):
         if self._error is not None or self._complete or self._unwanted:
             self._end(now_ns, self._error)
             return
-        self._between = self._chunk_over and data.endswith(b"\r\n")
+        self._between = self._chunk_over and self._patient and data.endswith(b"\r\n")
         if self._body_seen:
             self._silent = 0
         elif self._silent > HEAD_LIMIT:
@@ -199,6 +198,7 @@ class Connection(asyncio.Protocol):
         flight = self._flight
         assert flight is not None
         flight.exchange.head(self._now_ns, status, headers)
+        self._patient = flight.exchange.answer.listener is None  # who listens is told at the end of each turn
         transfer = headers.get("transfer-encoding")
         if transfer is None:
             self._ended_by_close = "content-length" not in headers
@@ -254,6 +254,10 @@ class Connection(asyncio.Protocol):
         self._upload = None
         if self._transport is not None:
             self._transport.abort()
+
+    def unwanted(self, now_ns: int) -> None:
+        if self._flight is not None:
+            self._end(now_ns, None)
 
     def fail(self) -> None:
         """Something here raised what it must not."""

@@ -167,6 +167,7 @@ class ConnectionPool:
     async def close(self) -> None:
         """Closes every connection and waits until they are closed."""
         self._closed = True
+        self.arrivals.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._lookup is not None:

@@ -25,6 +25,7 @@ from clients.errors import LoadgenError
 from clients.retry import Retrying, RetryPolicy
 from clients.secret import MASK, Secret
 from clients.transports import open_transport
+from clients.wire import WireTransport
 from loadgen import vitals
 from loadgen.driver import Driver
 from loadgen.interpreter import die_with_parent
@@ -56,6 +57,7 @@ class Worker:
         self._grace: asyncio.TimerHandle | None = None
         plan = assign.plan
         share = plan.share(assign.worker)
+        self._slots = plan.lanes(assign.worker).slots
         self._workload = Workload(assign.workload)
         self._writer = RecordWriter(
             assign.records,
@@ -66,10 +68,10 @@ class Worker:
             share=-1 if share is None else share,
         )
         target = assign.target
-        self._transport: Any = open_transport(
-            target.transport, target.endpoint(Secret(assign.key) if assign.key else None), target.timeouts
-        )
-        self.stamping = self._transport.stamping
+        sender = open_transport(target.transport, target.endpoint(Secret(assign.key) if assign.key else None), target.timeouts)
+        self._transport: Any = sender
+        self._sender = sender
+        self.stamping = sender.stamping
         if target.retries:
             self._transport = Retrying(
                 self._transport,
@@ -96,6 +98,8 @@ class Worker:
     async def run(self) -> None:
         """Be ready, wait for the start, drive, drain, close."""
         control = asyncio.create_task(self._control())
+        if isinstance(self._sender, WireTransport):  # connections for all slots: making them must not delay the first requests
+            await self._sender.open(self._slots)
         self._collector.freeze()
         self._tell(Ready(self.stamping))
         stop_sync = threading.Event()

@@ -58,7 +58,7 @@ def test_then_comes_what_was_sent_and_to_whom(grid):
     text = " ".join(report(grid).split())
     assert "model olmocr (vlm), chat, streamed; chunks tell their tokens" in text
     assert "8 requests per run of a setting: 6 drawn pages of 995x1288 (seed 0) with an OCR prompt; max_tokens 4; cache unique" in text
-    assert "aiohttp, reads stamped at arrival" in text
+    assert "wire, reads stamped at arrival" in text
     assert "uncalibrated" in text
     assert "34 scheduled = 34 ok" in text
 

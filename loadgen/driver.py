@@ -69,6 +69,11 @@ class Driver:
         self._stopped = False
         self._waiting: dict[int, asyncio.TimerHandle] = {}  # turns that are due later, by request number
 
+    @property
+    def slots(self) -> int:
+        """Requests this worker may have in flight."""
+        return self._lanes.slots
+
     def begin(self, start_ns: int) -> None:
         """Take the slots: every one of them is due at the common start instant."""
         if self.plan.num_requests is not None:

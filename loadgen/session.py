@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import zlib
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Self
 
@@ -93,11 +92,6 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.directory.id} plans={len(self._history)}>"
-
-    @property
-    def salt(self) -> int:
-        """What sets this run's prompts apart from those of an earlier one, in a server's cache."""
-        return zlib.crc32(self.directory.id.encode())
 
     def __enter__(self) -> Self:
         from loadgen import document

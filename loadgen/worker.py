@@ -35,6 +35,7 @@ from loadgen.workload import Workload
 
 if TYPE_CHECKING:
     from clients.exchange import Exchange
+    from clients.transport import Transport
 
 BEAT_S = 1.0
 # A timer may be late or early by a millisecond or two; the rest of the way to the start instant is spun.
@@ -44,7 +45,7 @@ _ORPHANED = 3
 
 
 class Worker:
-    """The life of one worker process; `run` returns the exit status."""
+    """The life of one worker process."""
 
     def __init__(self, assign: Assign, messages: asyncio.StreamReader, out: int) -> None:
         self._assign = assign
@@ -55,9 +56,9 @@ class Worker:
         self._lag = vitals.LoopLag(self._loop)
         self._collector = vitals.Collector()
         self._grace: asyncio.TimerHandle | None = None
+        self._beat_timer: asyncio.TimerHandle | None = None
         plan = assign.plan
         share = plan.share(assign.worker)
-        self._slots = plan.lanes(assign.worker).slots
         self._workload = Workload(assign.workload)
         self._writer = RecordWriter(
             assign.records,
@@ -68,18 +69,17 @@ class Worker:
             share=-1 if share is None else share,
         )
         target = assign.target
-        sender = open_transport(target.transport, target.endpoint(Secret(assign.key) if assign.key else None), target.timeouts)
-        self._transport: Any = sender
-        self._sender = sender
-        self.stamping = sender.stamping
+        self._sender = open_transport(target.transport, target.endpoint(Secret(assign.key) if assign.key else None), target.timeouts)
+        self._transport: Transport = self._sender
         if target.retries:
-            self._transport = Retrying(
-                self._transport,
+            retrying = Retrying(
+                self._sender,
                 RetryPolicy(max_retries=target.retries),
                 seed=plan.seed + assign.worker,
                 on_attempt=self._attempted,
             )
-            self._transport.listed = target.listed
+            retrying.listed = target.listed
+            self._transport = retrying
         self._driver = Driver(
             plan,
             assign.worker,
@@ -99,16 +99,16 @@ class Worker:
         """Be ready, wait for the start, drive, drain, close."""
         control = asyncio.create_task(self._control())
         if isinstance(self._sender, WireTransport):  # connections for all slots: making them must not delay the first requests
-            await self._sender.open(self._slots)
+            await self._sender.open(self._driver.slots)
         self._collector.freeze()
-        self._tell(Ready(self.stamping))
+        self._tell(Ready(self._sender.stamping))
         stop_sync = threading.Event()
         sync = threading.Thread(target=self._sync, args=(stop_sync,), name="fsync", daemon=True)
         sync.start()
-        beat = self._loop.call_later(BEAT_S, self._beat)
+        self._beat_timer = self._loop.call_later(BEAT_S, self._beat)
         self._lag.start()
         await self._ended.wait()
-        for timer in (beat, self._beat_timer, self._grace):
+        for timer in (self._beat_timer, self._grace):
             if timer is not None:
                 timer.cancel()
         self._lag.stop()
@@ -119,8 +119,6 @@ class Worker:
         await self._transport.close()
         self._tell(Done())
         control.cancel()
-
-    _beat_timer: asyncio.TimerHandle | None = None
 
     async def _control(self) -> None:
         """Obey the parent until its end of the pipe closes; then there is nobody left to work for."""

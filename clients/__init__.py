@@ -14,7 +14,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clients.answer import Piece, ToolCall, Usage
     from clients.client import LLMClient
     from clients.completion import Choice, Completion, Timing
     from clients.endpoint import Timeouts
@@ -35,10 +34,12 @@ if TYPE_CHECKING:
         UsageError,
     )
     from clients.messages import Message, Sampling
+    from clients.pieces import Piece, ToolCall
     from clients.registry import ModelProfile, ModelRegistry
     from clients.retry import RetryPolicy
     from clients.secret import Secret
     from clients.stream import AsyncStream, Stream
+    from clients.usage import Usage
     from clients.vlm import VLMClient
 
 __all__ = [
@@ -84,15 +85,15 @@ _HOME = {
     "Message": "messages",
     "ModelProfile": "registry",
     "ModelRegistry": "registry",
-    "Piece": "answer",
+    "Piece": "pieces",
     "RetryPolicy": "retry",
     "Sampling": "messages",
     "Secret": "secret",
     "Stream": "stream",
     "Timeouts": "endpoint",
     "Timing": "completion",
-    "ToolCall": "answer",
-    "Usage": "answer",
+    "ToolCall": "pieces",
+    "Usage": "usage",
     "VLMClient": "vlm",
 }
 

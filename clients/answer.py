@@ -8,75 +8,20 @@ the last; with `keep=False` nothing here grows with the text, only five bytes fo
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import msgspec
+from clients.pieces import Piece, ToolCall
+from clients.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from clients.errors import RequestError
+    from clients.pieces import ToolPart
+    from clients.usage import UsageObject
 
 GAP_LIMIT_US = 2**32 - 1  # records hold a gap as uint32: 71 minutes, longer than any total timeout in use
 EVENT_TOKENS_LIMIT = 255  # records hold the tokens of an event as uint8: 255 reads "255 or more"
-
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]  # a token count that records can hold (int32); others are refused
-Index = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]  # of a choice or a tool call: readers make lists as long as the largest
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens by the server's own count. `cached_tokens` is part of the prompt's, `reasoning_tokens` of the completion's."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-class PromptDetails(msgspec.Struct, gc=False):
-    cached_tokens: Count | None = None
-
-
-class CompletionDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: Count | None = None
-
-
-class UsageObject(msgspec.Struct, gc=False):
-    """The `usage` object of a chunk or a body, as far as it is read."""
-
-    prompt_tokens: Count = 0
-    completion_tokens: Count = 0
-    prompt_tokens_details: PromptDetails | None = None
-    completion_tokens_details: CompletionDetails | None = None
-
-
-class ToolCall(msgspec.Struct):
-    """One call that the model asks for; `arguments` is JSON text as the model wrote it, which may be none."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-class ToolPart(msgspec.Struct, gc=False):
-    """What one chunk adds to a tool call: the call's place, and the text to append. Place None: a new id opens a new call."""
-
-    place: int | None
-    id: str
-    name: str
-    arguments: str
-
-
-class Piece(msgspec.Struct):
-    """What one output event added to one choice."""
-
-    text: str
-    reasoning: str = ""
-    tool_calls: tuple[ToolPart, ...] = ()
-    choice: int = 0
-
-    def __str__(self) -> str:
-        return self.text
 
 
 class _Choice:

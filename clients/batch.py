@@ -18,8 +18,9 @@ from clients.errors import RequestError
 from clients.exchange import Exchange, Request
 
 if TYPE_CHECKING:
-    from clients.lanes import Lanes, Turn
+    from clients.lanes import Lanes
     from clients.transport import Flight, Transport
+    from clients.turn import Turn
 
 # The request of item i, or a future of it where encoding takes a thread. Raises (or the future holds) the item's RequestError.
 Prepare = Callable[[int], "Request | asyncio.Future[Request]"]

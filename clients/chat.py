@@ -11,60 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from clients.answer import Index, ToolPart
+from clients.chat_shapes import Body, Chunk
 from clients.messages import as_messages
+from clients.pieces import ToolPart
 from clients.refusals import UNDECODABLE
-from clients.wire_json import Envelope, generation_body, read_envelope, read_without_choices, unreadable_body, unreadable_event
+from clients.wire_json import generation_body, read_envelope, read_without_choices, unreadable_body, unreadable_event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from clients.answer import Answer
+    from clients.chat_shapes import Said, ToolCall
     from clients.messages import Prompt, Sampling
 
 
-class _Function(msgspec.Struct, gc=False):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _ToolCall(msgspec.Struct, gc=False):
-    index: Index | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Said(msgspec.Struct, gc=False):
-    """A delta, or the message of an answer that was not streamed. vLLM calls it reasoning, others (and vLLM before) reasoning_content."""
-
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-
-
-class _ChunkChoice(msgspec.Struct, gc=False):
-    delta: _Said | None = None
-    finish_reason: str | None = None
-    index: Index = 0
-
-
-class _Chunk(Envelope, gc=False):
-    choices: list[_ChunkChoice] | None = None
-
-
-class _BodyChoice(msgspec.Struct, gc=False):
-    message: _Said | None = None
-    finish_reason: str | None = None
-    index: Index = 0
-
-
-class _Body(Envelope, gc=False):
-    choices: list[_BodyChoice] | None = None
-
-
-_decode_chunk = msgspec.json.Decoder(_Chunk | None).decode  # llama-server has been seen to begin a stream with `null`
-_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_chunk = msgspec.json.Decoder(Chunk | None).decode  # llama-server has been seen to begin a stream with `null`
+_decode_body = msgspec.json.Decoder(Body).decode
 
 
 class Chat:
@@ -157,7 +119,7 @@ class Chat:
                     _tell(choice.index, choice.message, answer)
 
 
-def _tell(choice: int, said: _Said | None, answer: Answer) -> None:
+def _tell(choice: int, said: Said | None, answer: Answer) -> None:
     if said is None:
         return
     text = said.content or ""
@@ -167,11 +129,11 @@ def _tell(choice: int, said: _Said | None, answer: Answer) -> None:
         answer.add(choice, text, reasoning, parts)
 
 
-def _tool_text(calls: Sequence[_ToolCall]) -> bool:
+def _tool_text(calls: Sequence[ToolCall]) -> bool:
     return any(call.function is not None and (call.function.name or call.function.arguments) for call in calls)
 
 
-def _tool_parts(calls: Sequence[_ToolCall]) -> tuple[ToolPart, ...]:
+def _tool_parts(calls: Sequence[ToolCall]) -> tuple[ToolPart, ...]:
     return tuple(
         ToolPart(
             call.index,

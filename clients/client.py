@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import os
     from types import TracebackType
 
-    from clients.answer import Piece
+    from clients.pieces import Piece
     from clients.secret import Secret
     from clients.transport import Flight, Transport
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from clients.answer import ToolCall, Usage
 from clients.errors import Outcome, RequestError
+from clients.pieces import ToolCall
 
 if TYPE_CHECKING:
     from clients.exchange import Exchange
+    from clients.usage import Usage
 
 _REPR_TEXT = 40  # characters of text in a repr: enough to recognise an answer in a list of them
 

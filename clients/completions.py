@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from clients.answer import Index
+from clients.envelope import Envelope
 from clients.messages import checked_text, invalid_item
+from clients.pieces import Index
 from clients.refusals import UNDECODABLE
-from clients.wire_json import Envelope, generation_body, read_envelope, read_without_choices, unreadable_body, unreadable_event
+from clients.wire_json import generation_body, read_envelope, read_without_choices, unreadable_body, unreadable_event
 
 if TYPE_CHECKING:
     from clients.answer import Answer

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from clients.completions import checked_prompt
+from clients.envelope import Envelope
 from clients.errors import Outcome, request_error
 from clients.refusals import UNDECODABLE
-from clients.wire_json import Envelope, encode_body, read_envelope, unreadable_body
+from clients.wire_json import encode_body, read_envelope, unreadable_body
 
 if TYPE_CHECKING:
     from clients.answer import Answer

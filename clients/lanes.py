@@ -12,17 +12,8 @@ Law: over all parts every request is given out once, in order within its lane, a
 
 from __future__ import annotations
 
-import msgspec
-
 from clients.errors import UsageError
-
-
-class Turn(msgspec.Struct, frozen=True, gc=False):
-    """Request `index` may go at `due_ns`, in a slot of `lane`. Give it back to `Lanes.freed` when it has ended."""
-
-    index: int
-    lane: int
-    due_ns: int
+from clients.turn import Turn
 
 
 def lane_count(max_concurrent: int, batch_size: int) -> int:

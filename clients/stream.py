@@ -15,10 +15,10 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Self
 
-from clients.answer import Piece
 from clients.completion import Completion
 from clients.errors import UsageError
 from clients.loop import CANCEL_GRACE_S, PrivateLoop
+from clients.pieces import Piece
 from clients.transport import Flight
 
 if TYPE_CHECKING:

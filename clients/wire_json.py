@@ -12,34 +12,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
-from clients.answer import UsageObject
+from clients.envelope import OldError
 from clients.messages import invalid_item
 from clients.refusals import UNDECODABLE, bad_body, bad_event, in_stream_error
 
 if TYPE_CHECKING:
     from clients.answer import Answer
+    from clients.envelope import Envelope
     from clients.messages import Sampling
 
 
-class Envelope(msgspec.Struct, gc=False):
-    """What chunks and bodies have beside their choices, as far as it is read."""
-
-    usage: UsageObject | None = None
-    error: Any = None
-    id: str | None = None
-    model: str | None = None
-
-
-class _OldError(msgspec.Struct):
-    """The error of older vLLM and of SGLang: its fields at the top of the chunk."""
-
-    object: Any = None
-    message: Any = None
-    type: Any = None
-    code: Any = None
-
-
-_decode_old_error = msgspec.json.Decoder(_OldError).decode
+_decode_old_error = msgspec.json.Decoder(OldError).decode
 
 
 def encode_body(fields: dict[str, Any]) -> bytes:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from clients.dialects import Dialect
-    from clients.lanes import Turn
     from clients.transport import Flight, Transport
+    from clients.turn import Turn
     from loadgen.plan import Plan
     from loadgen.records import RecordWriter
     from loadgen.workload import Workload

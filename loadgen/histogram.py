@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from loadgen.packed import Packed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
@@ -24,16 +26,6 @@ _BITS: Final = 10  # leading bits of a number that its bucket keeps
 _HALF: Final = 1 << (_BITS - 1)
 EXACT: Final = 1 << _BITS
 RELATIVE_BOUND: Final = 0.5 / _HALF  # half a bucket over the least number of its octave: 0.098 %
-
-
-class Packed(msgspec.Struct, frozen=True, array_like=True):
-    """A histogram as it travels: on the pipe, in a snapshot frame. buckets: their numbers, in no order; counts: one for each."""
-
-    total: int
-    minimum: int
-    maximum: int
-    buckets: list[int]
-    counts: list[int]
 
 
 class Histogram:

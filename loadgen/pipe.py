@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from loadgen.histogram import Packed
+from loadgen.packed import Packed
 from loadgen.plan import Plan
 from loadgen.target import Target
 

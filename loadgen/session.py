@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from loadgen.rundir import RunDirectory
     from loadgen.simulator.process import Simulator
     from loadgen.target import Target
-    from loadgen.workload import WorkloadHead
+    from loadgen.workload_head import WorkloadHead
 
 
 _log = logging.getLogger(__name__)

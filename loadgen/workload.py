@@ -18,11 +18,12 @@ import os
 import re
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from clients.dialects import DIALECTS
+from loadgen.workload_head import Index, WorkloadHead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from clients.messages import Sampling
     from loadgen.plan import Cache, Plan
     from loadgen.target import Target
+    from loadgen.workload_head import Splice
 
-Splice = Literal["text", "png", "jpeg"]
 
 MAGIC = b"LGWORK01"
 _HEADER = struct.Struct("<8sQ")
@@ -45,22 +46,6 @@ _COPIED_PART = 64 * 1024
 
 _PNG_HEAD = 33  # signature 8 and IHDR 25: 44 base64 characters, aligned
 _JPEG_EMPTY_COMMENT = b"\xff\xfe\x00\x02"  # after the 2 bytes of SOI it makes 6: 8 base64 characters, aligned
-
-
-class Index(msgspec.Struct, frozen=True):
-    """Where an item's parts lie, [start, length] each, and which marker goes between part i and part i + 1."""
-
-    parts: list[tuple[int, int]]
-    splices: list[Splice]
-
-
-class WorkloadHead(msgspec.Struct, frozen=True):
-    """The file's head: all a worker needs beside the bytes. choices: finish reasons that success needs, per item."""
-
-    dialect: str
-    stream: bool
-    items: list[Index]
-    choices: list[int]
 
 
 class Marker:

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import steady
 
-from clients.answer import GAP_LIMIT_US, Answer, Piece, ToolCall, ToolPart, Usage, UsageObject
+from clients.answer import GAP_LIMIT_US, Answer
 from clients.chat import Chat
+from clients.pieces import Piece, ToolCall, ToolPart
+from clients.usage import Usage, UsageObject
 
 
 def stamped(offsets_ns: list[int], first_ns: int = 10**12) -> Answer:

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import dialect_name, load, play, said, steady, streams
 
-from clients.answer import Answer, ToolCall, Usage
+from clients.answer import Answer
 from clients.chat import Chat
 from clients.dialects import DIALECTS
 from clients.errors import Outcome, ProtocolError, RequestError
 from clients.messages import Message, Sampling
+from clients.pieces import ToolCall
+from clients.usage import Usage
 
 CHAT = Chat()
 USAGE = {"prompt_tokens": 32, "completion_tokens": 8}

@@ -7,10 +7,11 @@ import json
 import pytest
 from recordings import load, play
 
-from clients.answer import Answer, Usage
+from clients.answer import Answer
 from clients.completions import Completions
 from clients.errors import Outcome, RequestError
 from clients.messages import Sampling
+from clients.usage import Usage
 
 COMPLETIONS = Completions()
 

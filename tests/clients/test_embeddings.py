@@ -9,11 +9,12 @@ import struct
 import pytest
 from recordings import load
 
-from clients.answer import Answer, Usage
+from clients.answer import Answer
 from clients.dialects import DIALECTS
 from clients.embeddings import Embeddings
 from clients.errors import Outcome
 from clients.messages import Sampling
+from clients.usage import Usage
 
 EMBEDDINGS = Embeddings()
 

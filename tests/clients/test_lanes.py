@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import heapq
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.errors import UsageError
-from clients.lanes import Lanes, Turn, lane_count
+from clients.lanes import Lanes, lane_count
+
+if TYPE_CHECKING:
+    from clients.turn import Turn
 
 SHAPES = st.fixed_dictionaries(
     {

@@ -1,9 +1,10 @@
 """Record files made by hand: what the tests of records, reducer and ranking share. Times are in milliseconds since T0."""
 
-from clients.answer import Answer, Usage
+from clients.answer import Answer
 from clients.dialects import DIALECTS
 from clients.errors import Outcome, request_error
 from clients.exchange import Exchange, Request
+from clients.usage import Usage
 from loadgen.records import RecordWriter
 from loadgen.summary import PlanFacts
 

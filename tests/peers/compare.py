@@ -2,33 +2,26 @@
 
     .venv/bin/python tests/peers/compare.py [--rounds 5] [--work events|requests|first-tokens] [--clients wire,aiohttp,…]
 
-Knows how each client is called and how CPU is counted; knows nothing of what they report. Each round runs every client twice, with
-few and with many requests; the difference divides out start-up, so a figure is marginal: (cpu_big - cpu_small) / (work_big -
-work_small). CPU is user + system of the command and of all its waited-for children. Server on core 1, clients on core 0. Work is
-what the server counted, never what the client says. Medians [smallest .. largest] over the rounds, and each round's ratio to the
-first client named: a figure in microseconds from a shared machine means little, a ratio within one round more.
+Knows how each client is called; knows nothing of what they report, nor how processes are placed and CPU is counted (`rig.py`). Each
+round runs every client twice, with few and with many requests; the difference divides out start-up, so a figure is marginal:
+(cpu_big - cpu_small) / (work_big - work_small). Work is what the server counted, never what the client says. Medians [smallest ..
+largest] over the rounds, and each round's ratio to the first client named: a figure in microseconds from a shared machine means
+little, a ratio within one round more.
 
 Needs gcc, two cores, and for `vllm-rs` the binary out of the vllm wheel (fetched with pip, 0.5 GB, once) and a tokenizer made here.
 """
 
 import argparse
-import http.client
 import json
-import os
 import shlex
-import socket
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
 import zipfile
-from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-WORK = Path(os.environ.get("LOADGEN_PEERS", Path(tempfile.gettempdir()) / "loadgen-peers"))
+import rig
+from rig import HERE, LOADGEN, WORK, spread
+
 VLLM = "vllm==0.33.0"
-LOADGEN = Path(sys.executable).with_name("loadgen")
 
 OURS = (
     f"{LOADGEN} bench --model-type llm --model-name m --base-url {{URL}}/v1 --num-requests {{N}} --input-len 16 --processes 1 --num-warmups 0 "
@@ -90,14 +83,6 @@ WORKS = {
 }
 
 
-def server_binary():
-    WORK.mkdir(parents=True, exist_ok=True)
-    binary, source = WORK / "server", HERE / "server.c"
-    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
-        subprocess.run(["gcc", "-O2", "-o", binary, source, "-lm"], check=True)
-    return binary
-
-
 def fetch_vllm_rs():
     """vLLM's Rust client out of its wheel, without installing vLLM, and a small tokenizer for it."""
     if not (WORK / "vllm-rs").exists():
@@ -129,62 +114,24 @@ def wrk_script():
     return script
 
 
-def ask(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("GET", path)
-    body = connection.getresponse().read()
-    connection.close()
-    return json.loads(body) if body.strip().startswith(b"{") else {}
-
-
 def run(command, options, requests, log):
     """One client against a server of its own: what it cost and what the server saw."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        ["taskset", "-c", "1", server_binary(), "--port", str(port), *shlex.split(options)], stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 5
-        while True:
-            try:
-                ask(port, "/health")
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the server did not start"
-        ask(port, "/reset")
+    with rig.Server(options) as server:
         if command == "wrk":  # by time: as many requests as it makes in about as long as the others take
-            words = [
-                "wrk",
-                "-t1",
-                "-c64",
-                f"-d{max(1, requests // 8000)}s",
-                "-s",
-                str(wrk_script()),
-                f"http://127.0.0.1:{port}/v1/chat/completions",
-            ]
+            path = f"{server.url}/v1/chat/completions"
+            words = ["wrk", "-t1", "-c64", f"-d{max(1, requests // 8000)}s", "-s", str(wrk_script()), path]
         else:
-            words = shlex.split(command.replace("{URL}", f"http://127.0.0.1:{port}").replace("{N}", str(requests)))
-        client = subprocess.Popen(["taskset", "-c", "0", *words], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        _, status, usage = os.wait4(client.pid, 0)
-        client.returncode = os.waitstatus_to_exitcode(status)
-        stats = ask(port, "/stats")
-    finally:
-        server.terminate()
-        server.wait()
+            words = shlex.split(command.replace("{URL}", server.url).replace("{N}", str(requests)))
+        spent = rig.run(words, log)
+        stats = server.ask("/stats")
     return {
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "status": client.returncode,
+        "cpu": spent.cpu_s,
+        "status": spent.status,
         "requests": stats["stream"] + stats["nonstream"],
         "events": stats["content_events"],
         "in_flight": stats["inflight_max"],
-        "rss_mb": usage.ru_maxrss // 1024,
+        "rss_mb": spent.rss_mb,
     }
-
-
-def spread(values):
-    return f"{statistics.median(values):8.2f} [{min(values):.2f} .. {max(values):.2f}]"
 
 
 def main():

@@ -111,3 +111,10 @@ def run(words, log):
 def spread(values):
     """Median [smallest .. largest]."""
     return f"{statistics.median(values):8.2f} [{min(values):.2f} .. {max(values):.2f}]"
+
+
+def within(name, found, limit, unit):
+    """Say whether what was found is within its bound, and by what; returns whether it is."""
+    met = found <= limit
+    print(f"{'met    ' if met else 'NOT MET'}  {name}: {found:,.2f} {unit}, at most {limit:,.2f}")
+    return met

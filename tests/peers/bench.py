@@ -1,0 +1,55 @@
+"""`loadgen bench` as the measurements here call it: one run against the C server, with its document, its records and its beats.
+
+Knows the words of that command and the files that it leaves; knows no bound and compares nothing.
+Law: what is here was written by the run itself, or by the kernel of it; a run that did not come to its end in order ends the measurement.
+"""
+
+import shlex
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import rig
+
+from loadgen.document import Document
+from loadgen.pipe import Beat
+from loadgen.recorded import Records, read_records
+from loadgen.summary import Summary
+
+# The preflight asks once for one token (`loadgen/preflight.py`); the server counts that as it counts any request.
+PROBE_REQUESTS = PROBE_EVENTS = 1
+
+_WORDS = "bench --json --transport wire --model-type llm --model-name m --base-url {url}/v1 --input-len 16 --num-warmups 0 --results-dir {results} "
+_decode_beat = msgspec.msgpack.Decoder(Beat).decode
+
+
+class Run(NamedTuple):
+    """One run. beats: of each worker, in order, the last one of its end. meanwhile: what was done while it ran."""
+
+    cost: rig.Cost
+    summary: Summary
+    records: Records
+    beats: list[list[Beat]]
+    meanwhile: object
+
+
+def bench(server, options, meanwhile=None):
+    """Run it with these options; returns a Run. meanwhile: called once the command was started, with the server."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=rig.WORK) as place:
+        results = Path(place)
+        words = shlex.split(_WORDS.format(url=server.url, results=results) + options)
+        with open(results / "run.json", "wb") as out, open(results / "log.txt", "wb") as log:
+            process = rig.start([rig.LOADGEN, *words], out, log)
+            try:
+                found = meanwhile(server) if meanwhile else None
+            finally:
+                cost = rig.cost(process)
+        if cost.status:
+            raise SystemExit(f"loadgen bench ended with {cost.status}:\n{(results / 'log.txt').read_text()}")
+        document = msgspec.json.decode((results / "run.json").read_bytes(), type=Document)
+        # The files stay readable when the directory is gone: they are mapped.
+        records = read_records(sorted(results.glob("*/plans/*/worker-*.records")))
+    [(summary, _)] = document.measured
+    beats = [[_decode_beat(one.payload) for one in records.snapshots if one.worker == worker] for worker in range(len(records.files))]
+    return Run(cost, summary, records, beats, found)

@@ -1,0 +1,119 @@
+"""Does an event cost the same however many streams bring it, and with two workers what it costs with one?
+
+    .venv/bin/python tests/peers/scaling.py [--rounds 5] [--waves 2]
+
+Knows loads of the same 25,000 events/s: few streams that are fast, many that are slow, one worker or two on the same core. Knows
+nothing of what is reported. As in `compare.py` a cost is marginal: each load is run with few and with many requests, and the difference
+is divided by the events that the server counted; all loads in turn, round by round. `worker` is the CPU of the worker processes,
+as their last beats have it; `all` that of the whole command, with the parent that watches and reports. Law: a bound is held against the
+median of the rounds' ratios, each within one round; where the server was late, that is said.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+from typing import NamedTuple
+
+import rig
+from bench import bench
+
+RATE_RPS = 25_000
+STREAMS = (64, 256, 1024, 2048)
+TOKENS = 128
+FLAT, TOGETHER = 1.2, 1.1
+# Where two workers are set beside one: 512 streams each, neither few nor near the most.
+SHARED = 1024
+
+
+class Load(NamedTuple):
+    """Streams over workers, together RATE_RPS events a second."""
+
+    streams: int
+    workers: int
+
+    def __str__(self):
+        return f"{self.streams:,} streams, {self.workers} worker{'s' if self.workers > 1 else ''}"
+
+    @property
+    def pace(self):
+        """The server's options. The first token takes as long as any other: the rate is that of the streams from the start to the end."""
+        itl_us = round(1e6 * self.streams / RATE_RPS)
+        return f"--ttft-ms {itl_us / 1000} --itl-us {itl_us}"
+
+
+class Sample(NamedTuple):
+    """What one run used. cpu_s: by whom, `worker` or `all`. rate_rps: events, over the whole run. late_ms: of the server, p99."""
+
+    cpu_s: dict
+    events: int
+    rate_rps: float
+    late_ms: float
+
+
+LOADS = (*(Load(streams, 1) for streams in STREAMS), Load(SHARED, 2))
+
+
+def sample(load, requests):
+    with rig.Server(load.pace) as server:
+        run = bench(server, f"--processes {load.workers} --max-concurrent {load.streams} --num-requests {requests} --max-tokens {TOKENS}")
+        stats = server.ask("/stats")
+    whole = run.summary.whole
+    assert run.summary.ok == requests, f"{run.summary.ok} of {requests} ok"
+    cpu_s = {"worker": sum(beats[-1].cpu_s for beats in run.beats), "all": run.cost.cpu_s}
+    return Sample(cpu_s, stats["content_events"], whole.output_tokens_tps, stats["server_late_ms"]["p99"])
+
+
+def marginal_us(few, many):
+    return {who: 1e6 * (many.cpu_s[who] - few.cpu_s[who]) / (many.events - few.events) for who in few.cpu_s}
+
+
+def ratios(costs, load, to, who):
+    """Round by round."""
+    return [mine[who] / other[who] for mine, other in zip(costs[load], costs[to], strict=True)]
+
+
+def report(costs):
+    """The table, and what of it is within bounds; returns whether all is."""
+    alone = [load for load in LOADS if load.workers == 1]
+    met = []
+    for who in ("worker", "all"):
+        print(f"\nCPU of {who}, microseconds per event at {RATE_RPS:,} events/s on one core; ratio, round by round, to the smallest")
+        median = {load: statistics.median(cost[who] for cost in costs[load]) for load in LOADS}
+        smallest = min(alone, key=median.get)
+        for load in LOADS:
+            us = [cost[who] for cost in costs[load]]
+            print(f"  {load!s:25} {rig.spread(us):>28} {rig.spread(ratios(costs, load, smallest, who)):>26}")
+        for load in alone:
+            found = statistics.median(ratios(costs, load, smallest, who))
+            met.append(rig.within(f"{who}, {load}, to {smallest.streams:,} streams", found, FLAT, "x"))
+        one, two = Load(SHARED, 1), Load(SHARED, 2)
+        met.append(rig.within(f"{who}, {two}, to one", statistics.median(ratios(costs, two, one, who)), TOGETHER, "x"))
+    print(
+        f"\nWorkers on cores of their own are not measured: of the {os.cpu_count()} cores here the server has one, and all workers share the other."
+    )
+    return all(met)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--waves", type=int, default=2, help="the difference of the two sizes, in requests of each of the most streams")
+    arguments = parser.parse_args()
+    few = max(STREAMS)
+    many = few * (1 + arguments.waves)
+    costs = {load: [] for load in LOADS}
+    for number in range(arguments.rounds):
+        for load in LOADS:
+            small, big = sample(load, few), sample(load, many)
+            costs[load].append(marginal_us(small, big))
+            print(
+                f"round {number}: {load}: worker {costs[load][-1]['worker']:.2f}, all {costs[load][-1]['all']:.2f} us per event; "
+                f"{big.rate_rps:,.0f} events/s, server late p99 {big.late_ms:.2f} ms",
+                flush=True,
+            )
+    sys.exit(0 if report(costs) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
-"""The table of transports, by the name that options and records use.
+"""The table of transports, by the name that options and records use, and which of them load is best sent with.
 
 Knows the names; the modules behind them are imported on use, for `import clients` is light.
+Law: what `auto` means is decided here and nowhere else.
 """
 
 from __future__ import annotations
@@ -41,3 +42,14 @@ def checked_transport(name: str) -> str:
     if name not in TRANSPORTS:
         raise UsageError(f"transport: got {name!r}, takes {' or '.join(sorted(TRANSPORTS))}")
     return name
+
+
+def best_transport(endpoint: Endpoint) -> tuple[str, str]:
+    """The transport that costs the least and measures the best for this endpoint, and why that is not `wire`, "" where it is.
+
+    As the environment is now: a proxy that it names is aiohttp's to go through.
+    """
+    from clients.wire import wire_can
+
+    why_not = wire_can(endpoint)
+    return "aiohttp" if why_not else "wire", why_not

@@ -134,15 +134,15 @@ def simulating(settings: SimulatorSettings) -> Iterator[Simulator]:
     except SimulatorError as error:
         raise ServerUnusableError(str(error)) from None
     try:
-        with _no_proxy(simulator.settings.host):
+        with without_proxy(simulator.settings.host):
             yield simulator
     finally:
         simulator.stop()
 
 
 @contextlib.contextmanager
-def _no_proxy(host: str) -> Iterator[None]:
-    """A server of our own is on this machine: a proxy that the environment names knows no way to it. Workers inherit this."""
+def without_proxy(host: str) -> Iterator[None]:
+    """Inside, `host` is reached directly: a proxy that the environment names knows no way to a server of our own. Workers inherit this."""
     before = os.environ.get("no_proxy")
     os.environ["no_proxy"] = ",".join(filter(None, (before or os.environ.get("NO_PROXY"), host)))
     try:

@@ -18,6 +18,7 @@ from clients.dialects import DIALECTS
 from clients.endpoint import Timeouts
 from clients.errors import LoadgenError, Outcome, RequestError, UsageError
 from clients.exchange import Exchange, Request
+from clients.transports import best_transport, open_transport
 from loadgen.target import Target
 
 if TYPE_CHECKING:
@@ -80,7 +81,11 @@ def allow_files(max_concurrent: int, option: str = "--max-concurrent") -> None:
 async def _preflight(target: Target, endpoint: Endpoint, sampling: Sampling) -> Found:
     notes: list[str] = []
     names = await _listed(endpoint, notes)
-    transport = _chosen_transport(endpoint, notes) if target.transport == "auto" else target.transport
+    transport = target.transport
+    if transport == "auto":
+        transport, why_not = best_transport(endpoint)
+        if why_not:
+            notes.append(f"{transport} sends, not wire: {why_not}")
     target = msgspec.structs.replace(target, transport=transport, listed=names is not None and target.model in names)
     exchange, stamping = await _probe(target, endpoint, sampling, continuous=target.stream)
     if target.stream and exchange.outcome is Outcome.BAD_REQUEST:  # a strict server refuses the option it does not know
@@ -89,16 +94,6 @@ async def _preflight(target: Target, endpoint: Endpoint, sampling: Sampling) -> 
         target = msgspec.structs.replace(target, continuous_usage=_tells_tokens(exchange))
     _judge(exchange, target, names, endpoint, notes)
     return Found(target=target, stamping=stamping, notes=notes)
-
-
-def _chosen_transport(endpoint: Endpoint, notes: list[str]) -> str:
-    """`wire` costs the least and measures the best; aiohttp where wire cannot."""
-    from clients.wire import wire_can
-
-    why_not = wire_can(endpoint)
-    if why_not:
-        notes.append(f"aiohttp sends, not wire: {why_not}")
-    return "aiohttp" if why_not else "wire"
 
 
 async def _listed(endpoint: Endpoint, notes: list[str]) -> list[str] | None:
@@ -115,8 +110,6 @@ async def _listed(endpoint: Endpoint, notes: list[str]) -> list[str] | None:
 
 async def _probe(target: Target, endpoint: Endpoint, sampling: Sampling, *, continuous: bool) -> tuple[Exchange, str]:
     """One request of one token, as the run will make them, and where the transport stamps."""
-    from clients.transports import open_transport
-
     dialect = DIALECTS[target.dialect]
     short = sampling.merged(max_tokens=1, n=None)
     body = dialect.encode(target.model, _PROBE_PROMPT, short, stream=target.stream, continuous_usage=continuous)

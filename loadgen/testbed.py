@@ -16,9 +16,10 @@ import msgspec
 
 from clients.errors import LoadgenError
 from clients.messages import Sampling
+from clients.transports import best_transport
 from loadgen.discrepancy import Pace, Window, compare
 from loadgen.fleet import Fleet, Interrupts
-from loadgen.measurement import simulating
+from loadgen.measurement import simulating, without_proxy
 from loadgen.pipe import Assign
 from loadgen.plan import Plan
 from loadgen.prompts import generated_prompts
@@ -43,6 +44,8 @@ _WHOLE_TOKENS = 100
 _LONGEST_TOKENS = 4096
 # Different bodies, of a size that costs little to send: it is answers that are measured.
 _PROMPTS, _PROMPT_WORDS = 16, 16
+# Whom every rung talks to; each metronome has a port of its own.
+_METRONOME = Target(base_url="http://127.0.0.1:1/v1", model="metronome")
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -80,6 +83,13 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     mean_tokens: int
 
 
+def metronomes_transport() -> str:
+    """What `auto` means towards a metronome."""
+    with without_proxy(SimulatorSettings().host):
+        name, _ = best_transport(_METRONOME.endpoint(None))
+    return name
+
+
 def placement(cores: Sequence[int], workers: int) -> Placement:
     """Workers on the first cores, one metronome for each on the last."""
     pinned = hasattr(os, "sched_setaffinity")
@@ -102,7 +112,7 @@ class Testbed:
     def __init__(self, directory: RunDirectory, transport: str, interrupts: Interrupts) -> None:
         self.stamping = ""
         self._directory = directory
-        self._target = Target(base_url="http://127.0.0.1:1/v1", model="metronome", transport=transport)
+        self._target = msgspec.structs.replace(_METRONOME, transport=transport)
         self._interrupts = interrupts
         self._performed = 0
 

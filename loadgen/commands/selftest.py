@@ -21,14 +21,12 @@ from loadgen.preflight import allow_files
 from loadgen.rundir import RunDirectory, check_results
 from loadgen.selftest import FULL, ITL_S, QUICK, Rung
 from loadgen.selftest_report import described, write_selftest
-from loadgen.testbed import Testbed, usable
+from loadgen.testbed import Testbed, metronomes_transport, usable
 
 if TYPE_CHECKING:
     from loadgen.command_line import Arguments
 
 _INTERRUPTED = 128
-# What `auto` is where no proxy and no redirect is in the way: the metronome is on this machine.
-_PREFERRED = "wire"
 
 
 def run(arguments: Arguments) -> int:
@@ -40,7 +38,7 @@ def run(arguments: Arguments) -> int:
     workers = arguments["processes"] or (len(cores) // 2 if len(cores) > 3 else len(cores))
     most = max(streams for ladder in programme.ladders.values() for streams in ladder)
     allow_files(most * (workers if len(cores) >= 2 * workers else 1), "selftest")
-    transport = _PREFERRED if arguments["transport"] == "auto" else arguments["transport"]
+    transport = metronomes_transport() if arguments["transport"] == "auto" else arguments["transport"]
     facts = environment()
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with RunDirectory.create(results, "selftest", transport) as directory, Interrupts() as interrupts:

@@ -12,7 +12,8 @@ from clients.endpoint import Timeouts
 from clients.errors import UsageError
 from clients.messages import Sampling
 from clients.secret import Secret
-from loadgen.preflight import ServerUnusableError, _chosen_transport, allow_files, preflight
+from loadgen import preflight as preflight_module
+from loadgen.preflight import ServerUnusableError, allow_files, preflight
 from loadgen.simulator.process import Simulator
 from loadgen.simulator.settings import load_settings
 from loadgen.target import Target
@@ -198,7 +199,7 @@ def test_a_hard_limit_that_is_too_low_names_the_ulimit(monkeypatch):
 
 
 def test_auto_is_wire_where_it_can_and_else_says_why_not(monkeypatch):
-    """A proxy in the environment is aiohttp's."""
+    """One place decides (`clients.transports.best_transport`); a named transport is not asked about."""
     with Simulator(load_settings("olmocr", port=0, time_scale=0.01)) as served:
         target = Target(base_url=served.base_url, model="olmocr", transport="auto")
         found = preflight(target, None, Sampling())
@@ -206,7 +207,6 @@ def test_auto_is_wire_where_it_can_and_else_says_why_not(monkeypatch):
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         assert preflight(target, None, Sampling()).target.transport == "wire"
-    notes = []
-    monkeypatch.setenv("no_proxy", "")
-    assert _chosen_transport(target.endpoint(None), notes) == "aiohttp"
-    assert notes == ["aiohttp sends, not wire: the environment names a proxy for it"]
+        monkeypatch.setattr(preflight_module, "best_transport", lambda _: ("aiohttp", "it cannot"))
+        found = preflight(target, None, Sampling())
+        assert (found.target.transport, found.notes) == ("aiohttp", ["aiohttp sends, not wire: it cannot"])

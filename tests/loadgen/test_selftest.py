@@ -13,7 +13,9 @@ from commands import loadgen
 from PIL import Image
 from written import RUN_ID, T0, at, exchange, write
 
+from clients.endpoint import Endpoint
 from clients.errors import Outcome
+from clients.transports import best_transport
 from loadgen import ceiling, selftest
 from loadgen.cli import main
 from loadgen.commands import selftest as command
@@ -27,7 +29,7 @@ from loadgen.rundir import RunDirectory
 from loadgen.selftest import ITL_S, Ceiling, Error, Programme, Reach, Rung, SelfTest, best, computed, curve, need, next_streams, reach
 from loadgen.selftest_report import described
 from loadgen.simulator.truth import ARRIVED, ENDED, TOKEN, TruthWriter, read_truth
-from loadgen.testbed import Load, Neighbours, Testbed, on_cores, placement, usable
+from loadgen.testbed import Load, Neighbours, Testbed, metronomes_transport, on_cores, placement, usable
 
 GOOD = Error(count=100, p50_s=0.000_1, p99_s=0.001, max_s=0.002)
 BAD = Error(count=100, p50_s=0.000_1, p99_s=0.006, max_s=0.009)
@@ -481,6 +483,14 @@ def test_the_engine_itself_is_measured_and_every_answer_is_found(tmp_path, mode,
         assert found.events_rps > 0
         assert found.itl.count > found.ttft.count > 0
         assert found.start.count == 4
+
+
+def test_auto_towards_a_metronome_is_what_any_run_would_take(monkeypatch):
+    """A proxy that the environment names is not asked for a server of our own."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    assert metronomes_transport() == "wire"
+    assert best_transport(Endpoint.parse("http://127.0.0.1:1/v1"))[0] == "aiohttp"
 
 
 def test_a_self_test_is_kept_and_printed(tmp_path, monkeypatch, capsys, cache):

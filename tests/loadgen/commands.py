@@ -14,7 +14,7 @@ DEADLINE_S = 40.0
 def loadgen(*words, **options):
     """Run a command to its end; the completed process with its text."""
     return subprocess.run(
-        [sys.executable, "-m", "loadgen.cli", *map(str, words)], capture_output=True, text=True, **{"timeout": DEADLINE_S, **options}
+        [sys.executable, "-m", "loadgen", *map(str, words)], capture_output=True, text=True, **{"timeout": DEADLINE_S, **options}
     )
 
 
@@ -62,7 +62,7 @@ class Running:
         words += ["--num-requests", "100000", "--max-tokens", "32", "--input-len", "4", "--num-warmups", "0", "--results-dir", str(results)]
         self.results = results
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "loadgen.cli", *words, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+            [sys.executable, "-m", "loadgen", *words, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
         )
 
     def __enter__(self):

@@ -26,7 +26,7 @@ from loadgen.simulator.settings import load_settings
 from loadgen.summary import Verdict
 
 ROOT = Path(__file__).parents[2]
-LOADGEN = [sys.executable, "-m", "loadgen.cli"]
+LOADGEN = [sys.executable, "-m", "loadgen"]
 SHORT = ["--sim-time-scale", "0.01", "--max-tokens", "4", "--num-requests", "8", "--num-warmups", "0"]
 
 

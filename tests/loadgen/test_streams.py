@@ -39,7 +39,7 @@ def document(results):
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_costs_what_it_would_have_shown_and_nothing_else(served, tmp_path, closed):
     """Daemons and cron close what they do not want; uvloop aborts where its own socket becomes descriptor 0, 1 or 2."""
-    line = [sys.executable, "-m", "loadgen.cli", *words("bench", served, tmp_path)]
+    line = [sys.executable, "-m", "loadgen", *words("bench", served, tmp_path)]
     done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *line], capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     assert document(tmp_path)["verdict"]["level"] == "valid"
@@ -51,7 +51,7 @@ def test_a_closed_stream_costs_what_it_would_have_shown_and_nothing_else(served,
 def test_a_report_that_does_not_fit_is_one_line_that_says_how_to_get_it(served, tmp_path, more):
     """The run is kept: only the report is missing, and the exit status says so."""
     with open("/dev/full", "w") as full:
-        line = [sys.executable, "-m", "loadgen.cli", *words("bench", served, tmp_path, *more)]
+        line = [sys.executable, "-m", "loadgen", *words("bench", served, tmp_path, *more)]
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S)
     [run] = tmp_path.iterdir()
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
@@ -64,7 +64,7 @@ def test_a_report_that_does_not_fit_is_one_line_that_says_how_to_get_it(served, 
 def test_text_that_does_not_fit_is_one_line():
     """Of a command that measures nothing, too."""
     with open("/dev/full", "w") as full:
-        line = [sys.executable, "-m", "loadgen.cli", "models"]
+        line = [sys.executable, "-m", "loadgen", "models"]
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S)
     assert (done.returncode, done.stderr) == (3, "loadgen: No space left on device\n")
 
@@ -75,7 +75,7 @@ def unread(line):
     os.close(reader)
     try:
         return subprocess.run(
-            [sys.executable, "-m", "loadgen.cli", *line], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S
+            [sys.executable, "-m", "loadgen", *line], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S
         )
     finally:
         os.close(writer)

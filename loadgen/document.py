@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from clients.errors import LoadgenError, UsageError
+from clients.errors import UsageError
 from clients.secret import MASK
 from loadgen.environment import Environment, environment
 from loadgen.plan_report import PlanReport, plan_report
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clients.messages import Sampling
-    from loadgen.campaign import Performed
     from loadgen.rundir import RunDirectory
 
 
@@ -145,22 +144,21 @@ def write_opening(directory: RunDirectory, opening: Opening) -> None:
     _write(directory, Document(schema=SCHEMA, run=opening))
 
 
-def performed(place: Path, opening: Opening) -> Performed:
-    """Reduce one plan's files. Raises LoadgenError when there is nothing to reduce: its workers never opened their files."""
-    from loadgen.campaign import Performed
-
-    report = _plan_report(place, opening)
-    if report.plan is None or report.summary is None or report.verdict is None:
-        raise LoadgenError(f"{place}: {report.absent}")
-    return Performed(plan=report.plan, summary=report.summary, verdict=report.verdict, server=report.server)
+def reduced(place: Path, opening: Opening) -> PlanReport:
+    """What the files of one plan say. Once its workers have ended that changes no more, so a live run may keep it for `conclude`."""
+    # Not the directory's own name: a run that was copied or renamed is still the run that it was.
+    return plan_report(place, run_key(opening.id), opening.percentiles, opening.asked_percentiles)
 
 
-def conclude(directory: RunDirectory, *, interrupted: int | None) -> Document:
-    """The document of a live run at its end, from its files; written to run.json and returned. Raises OSError when they are gone."""
+def conclude(directory: RunDirectory, kept: Mapping[str, PlanReport], *, interrupted: int | None) -> Document:
+    """The document of a live run at its end, written to run.json and returned. Raises OSError when its files are gone.
+
+    kept: the plans that were `reduced` meanwhile, by the names of their directories; the others are made of their files now.
+    """
     before = _decoded(directory.document_path.read_bytes())
     before = msgspec.structs.replace(before, ended=Ending(at=_utc_now(), interrupted=interrupted))
     _write(directory, before)  # should reducing not come to its end, how the run ended is known
-    document = _built(directory, before)
+    document = _built(directory, before, kept)
     _write(directory, document)
     return document
 
@@ -179,7 +177,7 @@ def rebuild(directory: RunDirectory) -> Document:
 
 def build(directory: RunDirectory) -> Document:
     """The document that the files of a run give. Raises UsageError when run.json is missing or of another schema."""
-    return _built(directory, read_document(directory))
+    return _built(directory, read_document(directory), {})
 
 
 def read_document(directory: RunDirectory) -> Document:
@@ -202,19 +200,14 @@ def encode(document: Document) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def _built(directory: RunDirectory, before: Document) -> Document:
-    plans = [_plan_report(place, before.run) for place in directory.plan_directories()]
+def _built(directory: RunDirectory, before: Document, kept: Mapping[str, PlanReport]) -> Document:
+    plans = [kept.get(place.name) or reduced(place, before.run) for place in directory.plan_directories()]
     document = Document(schema=SCHEMA, run=before.run, ended=before.ended, plans=plans)
     summaries = [one.summary for one in plans if one.summary is not None]
     grid = _grid(document) if before.run.command == "grid" else None
     return msgspec.structs.replace(
         document, grid=grid, verdict=_verdict(document), accounting=_merged([(s.label, s.accounting) for s in summaries])
     )
-
-
-def _plan_report(place: Path, opening: Opening) -> PlanReport:
-    # Not the directory's own name: a run that was copied or renamed is still the run that it was.
-    return plan_report(place, run_key(opening.id), opening.percentiles, opening.asked_percentiles)
 
 
 def _decoded(content: bytes) -> Document:

@@ -1,7 +1,8 @@
 """One command's life: a run directory, a workload, the fleets of its plans, the document at the end.
 
 Knows the order of things and where files go; knows neither options nor how anything is shown. Invariant: whatever ends a session
-(its campaign, a signal, an error), what was measured is in the run directory, and the document is built from those files alone.
+(its campaign, a signal, an error), what was measured is in the run directory, and the document is what those files give: each plan
+is reduced from them once, when its workers have ended.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from clients.errors import LoadgenError
 from loadgen import pixels
 from loadgen.campaign import Live, Performed
 from loadgen.fleet import Fleet, Interrupts
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from loadgen.document import Document, Opening
     from loadgen.fleet import Crew
     from loadgen.plan import Cache, Plan
+    from loadgen.plan_report import PlanReport
     from loadgen.rundir import RunDirectory
     from loadgen.simulator.process import Simulator
     from loadgen.target import Target
@@ -89,6 +92,7 @@ class Session:
         self._listener = listener
         self._simulator = simulator
         self._history: list[Performed] = []
+        self._reduced: dict[str, PlanReport] = {}  # by directory: reading a plan's records costs as much as the whole of the report
 
     def __repr__(self) -> str:
         return f"<Session {self.directory.id} plans={len(self._history)}>"
@@ -118,7 +122,7 @@ class Session:
             performed = self._perform(plan)
             self._history.append(performed)
             self._listener.performed(performed)
-        return document.conclude(self.directory, interrupted=self.interrupts.signal)
+        return document.conclude(self.directory, self._reduced, interrupted=self.interrupts.signal)
 
     def _note(self, text: str) -> None:
         self._opening.notes.append(text)
@@ -178,7 +182,10 @@ class Session:
                 self._keep(place / "server.json", delta)
         if self._simulator is not None:
             self._keep(place / "simulator.json", self._simulator.stats())
-        return document.performed(place, self._opening)
+        report = self._reduced[place.name] = document.reduced(place, self._opening)
+        if report.plan is None or report.summary is None or report.verdict is None:  # its workers never opened their files
+            raise LoadgenError(f"{place}: {report.absent}")
+        return Performed(plan=report.plan, summary=report.summary, verdict=report.verdict, server=report.server)
 
 
 def _live(plan: Plan, crew: Sequence[Crew], started_ns: int) -> Live:

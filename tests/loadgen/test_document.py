@@ -13,7 +13,8 @@ from clients.errors import UsageError
 from clients.messages import Sampling
 from loadgen import document
 from loadgen.cli import main
-from loadgen.document import Opening, build, read_document, rebuild
+from loadgen.document import Opening, build, conclude, read_document, rebuild
+from loadgen.plan_report import plan_report
 from loadgen.rundir import RunDirectory
 from loadgen.target import Target
 
@@ -40,6 +41,33 @@ def run(finished, tmp_path):
 def test_the_document_of_the_live_run_is_what_its_files_give(run):
     """A report is a pure function of the files: built again, it is the same to the last field."""
     assert build(run) == read_document(run)
+
+
+def test_what_a_live_run_kept_of_its_plans_is_what_their_files_give(run):
+    """run.json at the live end, where each plan was reduced once, and rebuilt from nothing but the files: the same bytes."""
+    live = run.document_path.read_bytes()
+    rebuild(run)
+    assert run.document_path.read_bytes() == live
+
+
+def test_a_live_run_reduces_each_plan_once(tmp_path, monkeypatch):
+    """Warm-up and measurement: two plans, and no file of records is read again for the document."""
+    read = []
+    monkeypatch.setattr(document, "plan_report", lambda place, *more: read.append(place.name) or plan_report(place, *more))
+    line = ["bench", "--model", "gpt-oss-20b", *QUICK, "--max-concurrent", "4", "--results-dir", str(tmp_path)]
+    assert main(line) == 0
+    assert read == ["000-warmup", "001-c4-r1"]
+
+
+def test_a_plan_that_was_not_kept_is_made_of_its_files(run):
+    """One that a signal cut off before it was reduced: at the end it stands in the document all the same."""
+    before = read_document(run)
+    first, second = (place.name for place in run.plan_directories())
+    document.write_opening(run, before.run)
+    after = conclude(run, {first: before.plans[0]}, interrupted=2)
+    assert (after.plans, after.verdict, after.ended.interrupted) == (before.plans, before.verdict, 2)
+    assert after.plans[0] is before.plans[0]
+    assert after.plans[1].directory == second
 
 
 def test_the_document_names_what_was_asked_and_made(run):

@@ -1,137 +1,135 @@
-"""What a client costs: CPU per token event and per request, beside others, against one C server.
+"""What a client costs and what it reports, beside others, against one C server.
 
     .venv/bin/python tests/peers/compare.py [--rounds 5] [--work events|requests|first-tokens] [--clients wire,aiohttp,…]
 
-Knows how each client is called; knows nothing of what they report, nor how processes are placed and CPU is counted (`rig.py`). Each
-round runs every client twice, with few and with many requests; the difference divides out start-up, so a figure is marginal:
-(cpu_big - cpu_small) / (work_big - work_small). Work is what the server counted, never what the client says. Medians [smallest ..
-largest] over the rounds, and each round's ratio to the first client named: a figure in microseconds from a shared machine means
-little, a ratio within one round more.
+Knows rounds, differences and tables; knows nothing of how a client is called (`peers.py`), what it reports (`reported.py`), or how
+processes are placed and CPU is counted (`rig.py`). Each round runs every client in turn, with few and with many requests; the difference
+divides out start-up, so a cost is marginal: (cpu_big - cpu_small) / (work_big - work_small). Work is what the server counted, never what
+the client says. Of paced streams, TTFT and ITL as reported are set beside what the server did in the same run. Medians [smallest ..
+largest] over the rounds, and each round's ratio to the first client named: a figure in microseconds from a shared machine means little,
+a ratio within one round more.
 
-Needs gcc, two cores, and for `vllm-rs` the binary out of the vllm wheel (fetched with pip, 0.5 GB, once) and a tokenizer made here.
+Needs gcc, two cores, and the network once: vLLM's wheel (0.5 GB, of which one binary is kept) and locust, in a venv of its own. Python's
+`vllm bench serve` is compared where LOADGEN_VLLM_PYTHON names an interpreter that has it, wrk where it is installed.
 """
 
 import argparse
-import json
-import shlex
-import subprocess
-import sys
-import zipfile
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
 
+import reported
 import rig
-from rig import HERE, LOADGEN, WORK, spread
-
-VLLM = "vllm==0.33.0"
-
-OURS = (
-    f"{LOADGEN} bench --model-type llm --model-name m --base-url {{URL}}/v1 --num-requests {{N}} --input-len 16 --processes 1 --num-warmups 0 "
-    f"--results-dir {WORK}/results --transport {{transport}} "
-)
-RS = (
-    f"{WORK}/vllm-rs bench serve --backend openai-chat --base-url {{URL}} --endpoint /v1/chat/completions --model m --tokenizer {WORK}/tokenizer "
-    "--dataset-name random --random-input-len 16 --num-prompts {N} --disable-tqdm "
-)
-LOOP = f"{sys.executable} {HERE}/aiohttp_loop.py"
+from peers import CLIENTS, Absent, Load
 
 
-class Work:
-    """One kind of work: the server's options, small and big number of requests, what is counted, and each client's command."""
+class Work(NamedTuple):
+    """One kind of work: the server's options, few and many requests, what is counted, and whom it can be asked of."""
 
-    def __init__(self, server, small, big, unit, commands):
-        self.server, self.small, self.big, self.unit, self.commands = server, small, big, unit, commands
+    server: str
+    small: int
+    big: int
+    unit: str
+    concurrency: int
+    tokens: int
+    stream: bool
+    clients: str
 
 
 WORKS = {
     # One event per read: 512 streams of 128 tokens, one each 20 ms.
-    "events": Work(
-        "--ttft-ms 200 --itl-us 20000",
-        128,
-        2176,
-        "events",
-        {
-            "vllm-rs": RS + "--random-output-len 128 --max-concurrency 512",
-            "wire": OURS.replace("{transport}", "wire") + "--max-tokens 128 --max-concurrent 512",
-            "aiohttp": OURS.replace("{transport}", "aiohttp") + "--max-tokens 128 --max-concurrent 512",
-            "plain-loop": LOOP + " stream {URL}/v1/chat/completions {N} 512",
-        },
-    ),
-    # Answers at once, not streamed, 64 at a time.
-    "requests": Work(
-        "",
-        2000,
-        22000,
-        "requests",
-        {
-            "plain-loop": LOOP + " plain {URL}/v1/chat/completions {N} 64",
-            "wire": OURS.replace("{transport}", "wire") + "--no-stream --max-tokens 128 --max-concurrent 64",
-            "aiohttp": OURS.replace("{transport}", "aiohttp") + "--no-stream --max-tokens 128 --max-concurrent 64",
-            "wrk": "wrk",
-        },
-    ),
-    # A stream of one token, 64 at a time: what `bench serve` can do of a request alone.
-    "first-tokens": Work(
-        "",
-        2000,
-        12000,
-        "requests",
-        {
-            "vllm-rs": RS + "--random-output-len 1 --max-concurrency 64",
-            "wire": OURS.replace("{transport}", "wire") + "--max-tokens 1 --max-concurrent 64",
-            "aiohttp": OURS.replace("{transport}", "aiohttp") + "--max-tokens 1 --max-concurrent 64",
-        },
-    ),
+    "events": Work("--ttft-ms 200 --itl-us 20000", 128, 2176, "events", 512, 128, True, "vllm-rs,vllm,wire,aiohttp,plain-loop,locust"),
+    # Answers at once, not streamed. `bench serve` always streams a chat.
+    "requests": Work("", 2000, 22000, "requests", 64, 128, False, "plain-loop,wire,aiohttp,locust,wrk"),
+    # A stream of one token: what `bench serve` can do of a request alone.
+    "first-tokens": Work("", 2000, 12000, "requests", 64, 1, True, "vllm-rs,vllm,wire,aiohttp,plain-loop,locust"),
 }
 
 
-def fetch_vllm_rs():
-    """vLLM's Rust client out of its wheel, without installing vLLM, and a small tokenizer for it."""
-    if not (WORK / "vllm-rs").exists():
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", WORK, VLLM]
-        subprocess.run(pip, check=True)
-        [wheel] = WORK.glob("vllm-*.whl")
-        with zipfile.ZipFile(wheel) as archive, open(WORK / "vllm-rs", "wb") as binary:
-            binary.write(archive.read("vllm/vllm-rs"))
-        (WORK / "vllm-rs").chmod(0o755)
-        wheel.unlink()
-    tokenizer = WORK / "tokenizer"
-    if not (tokenizer / "tokenizer.json").exists():
-        tokenizer.mkdir(exist_ok=True)
-        characters = {chr(code): code - 33 for code in range(33, 127)}
-        vocabulary = {**characters, "Ġ": len(characters)}
-        model = {"type": "BPE", "vocab": vocabulary, "merges": [], "unk_token": None}
-        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-        document = {"version": "1.0", "added_tokens": [], "pre_tokenizer": byte_level, "decoder": byte_level, "model": model}
-        (tokenizer / "tokenizer.json").write_text(json.dumps(document))
-        template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 131072, "chat_template": template}
-        (tokenizer / "tokenizer_config.json").write_text(json.dumps(config))
+class Seen(NamedTuple):
+    """One run: what it cost, what the server counted and did, and what the client reports under each of its names."""
+
+    cost: rig.Cost
+    work: int
+    requests: int
+    in_flight: int
+    did: reported.Reported
+    reports: dict
 
 
-def wrk_script():
-    script = WORK / "post.lua"
-    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 128})
-    script.write_text(f"wrk.method = 'POST'\nwrk.body = [[{body}]]\nwrk.headers['Content-Type'] = 'application/json'\n")
-    return script
-
-
-def run(command, options, requests, log):
-    """One client against a server of its own: what it cost and what the server saw."""
-    with rig.Server(options) as server:
-        if command == "wrk":  # by time: as many requests as it makes in about as long as the others take
-            path = f"{server.url}/v1/chat/completions"
-            words = ["wrk", "-t1", "-c64", f"-d{max(1, requests // 8000)}s", "-s", str(wrk_script()), path]
-        else:
-            words = shlex.split(command.replace("{URL}", server.url).replace("{N}", str(requests)))
-        spent = rig.run(words, log)
+def run(name, work, requests):
+    """One client against a server of its own."""
+    client = CLIENTS[name]
+    with rig.Server(work.server) as server, tempfile.TemporaryDirectory(dir=rig.WORK) as directory:
+        load = Load(server.url, Path(directory), requests, work.concurrency, work.tokens, work.stream)
+        with open(rig.WORK / f"{name}.log", "wb") as log:
+            cost = rig.run(client.words(load), log)
         stats = server.ask("/stats")
-    return {
-        "cpu": spent.cpu_s,
-        "status": spent.status,
-        "requests": stats["stream"] + stats["nonstream"],
-        "events": stats["content_events"],
-        "in_flight": stats["inflight_max"],
-        "rss_mb": spent.rss_mb,
-    }
+        served = stats["stream"] + stats["nonstream"]
+        if cost.status or (served < requests and name != "wrk"):
+            raise SystemExit(f"{name} ended with {cost.status}, {served} of {requests} requests served: see {log.name}")
+        reports = {label: read(load.directory) for label, read in client.reports.items()} if paced(work) else {}
+    count = served if work.unit == "requests" else stats["content_events"]
+    return Seen(cost, count, served, stats["inflight_max"], reported.by_server(stats), reports)
+
+
+def paced(work):
+    """Whether the server has a pace of its own to be reported: where answers come at once, times are the client's cost again."""
+    return bool(work.server)
+
+
+def ready(names):
+    """The clients that can be had here -> what they are; the others are named and left out."""
+    titles = {}
+    for name in names:
+        try:
+            titles[name] = CLIENTS[name].ready()
+        except Absent as absent:
+            print(f"without {name}: {absent}")
+    return titles
+
+
+def measure(names, work, rounds):
+    """Marginal cost in microseconds, and the big run, of each client in each round."""
+    costs, runs = ({name: [] for name in names} for _ in range(2))
+    for number in range(rounds):
+        for name in names:
+            small, big = (run(name, work, requests) for requests in (work.small, work.big))
+            costs[name].append(1e6 * (big.cost.cpu_s - small.cost.cpu_s) / (big.work - small.work))
+            runs[name].append(big)
+            print(
+                f"round {number} {name:10} {costs[name][-1]:8.2f} us  served {big.requests}, in flight {big.in_flight}, "
+                f"CPU {small.cost.cpu_s:.2f} s and {big.cost.cpu_s:.2f} s, {big.cost.rss_mb} MB",
+                flush=True,
+            )
+    return costs, runs
+
+
+def table(head, rows):
+    """Markdown, as it stands in results/peers.md."""
+    print("\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    for row in rows:
+        print("| " + " | ".join(cell if isinstance(cell, str) else rig.spread(cell).strip() for cell in row) + " |")
+
+
+def cost_rows(titles, costs):
+    first = next(iter(costs.values()))
+    for name, values in costs.items():
+        yield titles[name], values, [value / yardstick for value, yardstick in zip(values, first, strict=True)]
+
+
+def report_rows(titles, runs, metric):
+    """What is reported, what the server did in the same run, and the difference run by run; p50 and p99."""
+    for name, seen in runs.items():
+        said = {label: [getattr(one.reports[label], metric) for one in seen] for label in CLIENTS[name].reports}
+        did = [getattr(one.did, metric) for one in seen]
+        if metric == "itl_ms":  # a gap between arrivals is the same from due and from sent
+            said = {"": next(iter(said.values()))}
+        for label, values in said.items():
+            cells = []
+            for says, does in zip(zip(*values, strict=True), zip(*did, strict=True), strict=True):
+                cells += [says, does, [a - b for a, b in zip(says, does, strict=True)]]
+            yield ", ".join(filter(None, [titles[name], label])), *cells
 
 
 def main():
@@ -139,27 +137,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", choices=WORKS, default="events")
     parser.add_argument("--clients", help="comma-separated; the first is the one that ratios are to")
+    parser.add_argument("--big", type=int, help="requests of the big run (default: the work's own); fewer show only that all works")
     arguments = parser.parse_args()
     work = WORKS[arguments.work]
-    names = arguments.clients.split(",") if arguments.clients else list(work.commands)
-    if "vllm-rs" in names:
-        fetch_vllm_rs()
-    rows = {name: [] for name in names}
-    for number in range(arguments.rounds):
-        for name in names:
-            with open(WORK / f"{name}.log", "wb") as log:
-                small, big = (run(work.commands[name], work.server, n, log) for n in (work.small, work.big))
-            cost = 1e6 * (big["cpu"] - small["cpu"]) / (big[work.unit] - small[work.unit])
-            rows[name].append(cost)
-            print(
-                f"round {number} {name:10} {cost:8.2f} us  served {big['requests']}, in flight {big['in_flight']}, "
-                f"{big['rss_mb']} MB, status {big['status']}",
-                flush=True,
-            )
-    print(f"\n{arguments.work}: client CPU, microseconds each; ratio to {names[0]} round by round")
-    for name in names:
-        ratios = [ours / first for ours, first in zip(rows[name], rows[names[0]], strict=True)]
-        print(f"{name:10} {spread(rows[name]):>30} {spread(ratios):>30}")
+    work = work._replace(big=arguments.big or work.big)
+    rig.server_binary()
+    titles = ready((arguments.clients or work.clients).split(","))
+    costs, runs = measure(list(titles), work, arguments.rounds)
+    table(["client", f"µs per {work.unit.removesuffix('s')}", "ratio"], cost_rows(titles, costs))
+    for metric in ("ttft_ms", "itl_ms") if paced(work) else ():
+        name = metric.removesuffix("_ms").upper()
+        head = [f"{name} {what}, p{percent}" for percent in reported.PERCENTS for what in ("reported", "of the server", "difference")]
+        table(["client, ms", *head], report_rows(titles, runs, metric))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class Round(NamedTuple):
     run: Run
     stats: dict
     lost: list
+    others: float
 
 
 def settled(half_events):
@@ -103,7 +104,7 @@ def measured(streams, requests):
     since_ns = run.meanwhile
     ours = {"TTFT": quantiles(ttft_ms(run.records, since_ns)), "ITL": quantiles(itl_ms(run.records, since_ns))}
     theirs = {"TTFT": stats["server_ttft_ms"], "ITL": stats["server_itl_ms"]}
-    return Round(ours, theirs, run, stats, differences(run, stats))
+    return Round(ours, theirs, run, stats, differences(run, stats), server.others)
 
 
 def show(number, one):
@@ -111,7 +112,7 @@ def show(number, one):
     print(
         f"round {number}: {one.run.summary.ok:,} of {one.run.summary.requests:,} ok, {one.run.summary.tokens.events:,} events, "
         f"{one.stats['inflight_max']:,} in flight; server late p50 {late['p50']:.2f}, p99 {late['p99']:.2f} ms; "
-        f"{whole.coalesced_share:.1%} of events in one read with another"
+        f"{whole.coalesced_share:.1%} of events in one read with another; others took {one.others:.0%} of the cores"
     )
     for metric, reported in (("TTFT", whole.ttft_from_sent), ("ITL", whole.itl)):
         columns = "  ".join(

@@ -33,7 +33,7 @@ def flat(minutes, settle_s, processes):
     whole = run.summary.whole
     print(
         f"{minutes:g} minutes at full speed, {CONCURRENCY} at a time: {run.summary.ok:,} of {run.summary.requests:,} ok, "
-        f"{whole.requests_rps:,.0f} requests/s, {whole.output_tokens_tps:,.0f} events/s"
+        f"{whole.requests_rps:,.0f} requests/s, {whole.output_tokens_tps:,.0f} events/s; others took {server.others:.0%} of the cores"
     )
     start_ns = run.records.heads["sent_ns"].min()
     met = []
@@ -61,7 +61,7 @@ def flight(streams, tokens):
         f"\n{streams:,} requests of {tokens:,} tokens: {run.summary.ok:,} ok, {run.summary.tokens.completion:,} tokens, "
         f"{stats['inflight_max']:,} in flight at the server; chunks with usage asked for by "
         f"{stats['continuous_usage_asked'] - PROBE_REQUESTS:,} of them; {run.summary.whole.output_tokens_tps:,.0f} events/s, "
-        f"server late p99 {stats['server_late_ms']['p99']:.2f} ms"
+        f"server late p99 {stats['server_late_ms']['p99']:.2f} ms; others took {server.others:.0%} of the cores"
     )
     for name, beat in (("first beat", idle), ("highest", most), ("last beat", beats[-1])):
         print(

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from loadgen.testbed import Neighbours
+
 HERE = Path(__file__).resolve().parent
 WORK = Path(os.environ.get("LOADGEN_PEERS", Path(tempfile.gettempdir()) / "loadgen-peers"))
 LOADGEN = Path(sys.executable).with_name("loadgen")
@@ -34,12 +36,16 @@ class Cost(NamedTuple):
 
 
 class Server:
-    """The C server on its core, from `with` to its end, its counters at zero. options: of `server.c`."""
+    """The C server on its core, from `with` to its end, its counters at zero. options: of `server.c`.
+
+    others: known at its end: of all cores' time meanwhile, the share that this script and its children did not take.
+    """
 
     def __init__(self, options):
         self._options = shlex.split(options)
 
     def __enter__(self):
+        self._neighbours = Neighbours()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -57,6 +63,7 @@ class Server:
     def __exit__(self, *_):
         self._process.terminate()
         self._process.wait()
+        self.others = self._neighbours.share() or 0.0
 
     def ask(self, path):
         """The JSON object at a path of the server: `/stats` above all."""

@@ -43,12 +43,13 @@ class Load(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What one run used. cpu_s: by whom, `worker` or `all`. rate_rps: events, over the whole run. late_ms: of the server, p99."""
+    """What one run used. cpu_s: by whom, `worker` or `all`. rate_rps: events, over the whole run. late_ms: of the server, p99. others: share of the cores that they took."""
 
     cpu_s: dict
     events: int
     rate_rps: float
     late_ms: float
+    others: float
 
 
 LOADS = (*(Load(streams, 1) for streams in STREAMS), Load(SHARED, 2))
@@ -61,7 +62,7 @@ def sample(load, requests):
     whole = run.summary.whole
     assert run.summary.ok == requests, f"{run.summary.ok} of {requests} ok"
     cpu_s = {"worker": sum(beats[-1].cpu_s for beats in run.beats), "all": run.cost.cpu_s}
-    return Sample(cpu_s, stats["content_events"], whole.output_tokens_tps, stats["server_late_ms"]["p99"])
+    return Sample(cpu_s, stats["content_events"], whole.output_tokens_tps, stats["server_late_ms"]["p99"], server.others)
 
 
 def marginal_us(few, many):
@@ -109,7 +110,7 @@ def main():
             costs[load].append(marginal_us(small, big))
             print(
                 f"round {number}: {load}: worker {costs[load][-1]['worker']:.2f}, all {costs[load][-1]['all']:.2f} us per event; "
-                f"{big.rate_rps:,.0f} events/s, server late p99 {big.late_ms:.2f} ms",
+                f"{big.rate_rps:,.0f} events/s, server late p99 {big.late_ms:.2f} ms, others took {big.others:.0%} of the cores",
                 flush=True,
             )
     sys.exit(0 if report(costs) else 1)

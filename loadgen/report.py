@@ -7,7 +7,7 @@ Law: a number that may not be believed is below a line that says so, and what wa
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.padding import Padding
@@ -99,9 +99,7 @@ def _print_facts(document: Document, console: Console, directory: Path | None) -
         ("machine", f"loadgen {machine.loadgen}, {machine.python}, {machine.cores_usable} of {machine.cores} cores, {machine.cpu}"),
     ]
     if run.simulator is not None:
-        timing = "calibrated" if run.simulator.get("calibrated") else "uncalibrated: a written estimate, not a measured server"
-        late = max((one.simulator["lateness_share_of_step"] or 0 for one in document.plans if one.simulator), default=0.0)
-        facts.insert(2, ("simulated", f"the server is loadgen's simulator; its timing is {timing}; at most {late:.1%} of a step late"))
+        facts.insert(2, ("simulated", f"the server is loadgen's {_simulated(run.simulator, [one.simulator for one in document.plans])}"))
     if machine.proxies:
         facts.append(("proxies", ", ".join(f"{name}={value}" for name, value in machine.proxies.items())))
     if target.retries:
@@ -259,6 +257,22 @@ def _load(document: Document) -> str:
     each = " per run of a setting" if document.run.command == "grid" else ""
     load = f"{plan.num_requests} requests{each}" if plan.num_requests else f"requests for {plan.duration_s:g} s{each}"
     return load + (f", {plan.delay_between_batches_s:g} s between batches" if plan.delay_between_batches_s else "")
+
+
+def _simulated(settings: dict[str, Any], said: Sequence[dict[str, Any] | None]) -> str:
+    """What its times are worth, and how far it kept them. said: its statistics of each plan."""
+    stats = [one for one in said if one]
+    if settings.get("metronome"):
+        scale = settings["time_scale"]
+        ttft, itl = seconds(scale * settings["metronome_ttft_ms"] / 1e3), seconds(scale * settings["metronome_itl_us"] / 1e6)
+        late = seconds(max((one["lateness"]["p99_us"] for one in stats), default=0.0) / 1e6)
+        together = ", at common ticks" if settings["metronome_lockstep"] else ""
+        return (
+            f"metronome: its timing is exact by plan (TTFT {ttft}, a token each {itl}{together}), and it wrote at most {late} late at p99"
+        )
+    timing = "calibrated" if settings.get("calibrated") else "uncalibrated: a written estimate, not a measured server"
+    late_share = max((one["lateness_share_of_step"] or 0 for one in stats), default=0.0)
+    return f"simulator; its timing is {timing}; at most {late_share:.1%} of a step late"
 
 
 def _sampling(sampling: dict[str, object]) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from loadgen.command_line import Arguments
     from loadgen.simulator.settings import SimulatorSettings
 
+_TIMINGS = {"planned": "exact by plan: a metronome", "calibrated": "calibrated", "uncalibrated": "uncalibrated: a written estimate"}
+
 
 def run(arguments: Arguments) -> int:
     """Serve in the foreground. Returns 0 after Ctrl-C or SIGTERM: that is how it is meant to end."""
@@ -26,7 +28,7 @@ def run(arguments: Arguments) -> int:
     from loadgen.simulator.__main__ import run as serve
 
     settings = _settings(arguments)
-    timing = "calibrated" if settings.calibrated else "uncalibrated: a written estimate"
+    timing = _TIMINGS[settings.timing]
 
     def on_ready(port: int) -> None:
         sys.stdout.write(f"simulating {settings.names[0]} ({settings.kind}) at {base_url(settings, port)}, timing {timing}\n")

@@ -125,8 +125,7 @@ class SimulatorServer:
 
     def snapshot(self) -> dict[str, Any]:
         """Counts since the start or the last reset; `timing` says what the step times are worth."""
-        timing = "calibrated" if self.settings.calibrated else "uncalibrated"
-        return {"timing": timing, "connections": len(self.connections), **self._stats.snapshot(), **self._pacer.snapshot()}
+        return {"timing": self.settings.timing, "connections": len(self.connections), **self._stats.snapshot(), **self._pacer.snapshot()}
 
     # generation
 

@@ -114,6 +114,11 @@ class SimulatorSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
         """The served names; the first is canonical."""
         return tuple(name.strip() for name in self.model_name.split(",") if name.strip())
 
+    @property
+    def timing(self) -> str:
+        """What the times are worth: `planned` by a metronome, `calibrated` to a measured server, or `uncalibrated`."""
+        return "planned" if self.metronome else "calibrated" if self.calibrated else "uncalibrated"
+
     def changed(self, changes: Mapping[str, Any]) -> "SimulatorSettings":
         """A copy with `changes` of the CHANGEABLE fields.
 

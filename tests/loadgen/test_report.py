@@ -63,6 +63,16 @@ def test_then_comes_what_was_sent_and_to_whom(grid):
     assert "34 scheduled = 34 ok" in text
 
 
+def test_a_metronome_is_no_estimate(tmp_path):
+    """Its times are planned: they are named, scaled as they were, with how late they were kept."""
+    line = ["bench", "--model-name", "m", *QUICK, "--sim-time-scale", "0.1", "--sim-metronome", "--sim-metronome-ttft-ms", "100"]
+    assert main([*line, "--results-dir", str(tmp_path)]) in (0, 3)
+    (path,) = tmp_path.iterdir()
+    text = " ".join(report(read_document(RunDirectory.existing(path))).split())
+    assert "loadgen's metronome: its timing is exact by plan (TTFT 10.0ms, a token each 2.0ms), and it wrote at most " in text
+    assert "uncalibrated" not in text
+
+
 def test_every_cell_is_in_the_table_sorted_by_throughput(grid):
     """One row a setting; req/s never grows downward."""
     lines = report(grid).splitlines()

@@ -14,6 +14,13 @@ def test_each_profile_loads_and_says_that_it_is_uncalibrated(model):
     assert set(load_profiles()[model]["grid"]) == {"batch_sizes", "concurrencies", "num_requests", "max_tokens", "input_len"}
 
 
+def test_what_the_times_are_worth_is_named():
+    """A metronome's are planned, whatever the profile; an engine's are an estimate until they were fitted to a server."""
+    assert load_settings("olmocr").timing == "uncalibrated"
+    assert load_settings("olmocr", calibrated=True).timing == "calibrated"
+    assert load_settings("olmocr", metronome=True).timing == "planned"
+
+
 def test_overrides_are_laid_over_the_profile_and_none_means_not_given():
     """A flag that was not typed leaves the profile's value."""
     settings = load_settings("olmocr", max_num_seqs=6, time_scale=None)

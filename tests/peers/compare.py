@@ -85,7 +85,7 @@ def ready(names):
         try:
             titles[name] = CLIENTS[name].ready()
         except Absent as absent:
-            print(f"without {name}: {absent}")
+            print(f"without {name}: {absent}", flush=True)
     return titles
 
 
@@ -141,8 +141,13 @@ def main():
     arguments = parser.parse_args()
     work = WORKS[arguments.work]
     work = work._replace(big=arguments.big or work.big)
+    names = (arguments.clients or work.clients).split(",")
+    if strange := set(names) - set(work.clients.split(",")):
+        parser.error(f"--clients {','.join(strange)}: {arguments.work} can be asked of {work.clients}")
     rig.server_binary()
-    titles = ready((arguments.clients or work.clients).split(","))
+    titles = ready(names)
+    if not titles:
+        parser.error("none of these clients can be had here")
     costs, runs = measure(list(titles), work, arguments.rounds)
     table(["client", f"µs per {work.unit.removesuffix('s')}", "ratio"], cost_rows(titles, costs))
     for metric in ("ttft_ms", "itl_ms") if paced(work) else ():

@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# What the installation compiles: when one of these changes, it is compiled again.
+COMPILED := $(shell sed -n 's/^  "\(\(clients\|loadgen\)\/.*\.py\)",$$/\1/p' pyproject.toml)
 
+# What tests the compiled modules runs on the interpreted ones, too: in a copy, since an import prefers what is compiled.
 .PHONY: demo test lint types unit accept clean
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml hatch_build.py $(COMPILED)
 	$(PYTHON) -c 'import sys; sys.exit("loadgen needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'

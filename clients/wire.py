@@ -50,7 +50,7 @@ class Flight:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._cause: RequestError | None = None  # why we end it: the caller's cancel, or a deadline
-        self._watch = Watch(transport.loop, transport.timeouts, transport.shortest_s, self)
+        self._watch: Watch | None = Watch(transport.loop, transport.timeouts, transport.shortest_s, self)
 
     def cancel(self) -> None:
         self.stop(request_error(Outcome.CANCELLED, "cancelled"))
@@ -100,6 +100,7 @@ class Flight:
         del error
         self._connection = None
         self.exchange.reconnects += 1
+        assert self._watch is not None  # until it is settled
         self._watch.reconnect()
         self.connect()
 
@@ -108,8 +109,9 @@ class Flight:
 
     def _settle(self, now_ns: int, error: RequestError | None) -> None:
         self._connection = None
-        self._watch.stop()
-        del self._watch  # it holds this flight: a cycle would leave every request to the garbage collector
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None  # it holds this flight: a cycle would leave every request to the garbage collector
         transport = self._transport
         transport.flights.discard(self)
         exchange = self.exchange

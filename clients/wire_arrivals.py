@@ -1,7 +1,8 @@
-"""When what was read is parsed: after every read of the same turn of the loop has its stamp.
+"""When what was read is parsed: after every read of the same turn of the loop has its stamp. When what that lets go is sent: after that.
 
 Knows the loop's turns; knows nothing of HTTP. Law: a stamp is taken before any parsing of its turn; what was read is parsed in the
-order of the reads, once; what one connection's parsing raises reaches the loop's log and no other connection.
+order of the reads, once; what one connection's parsing raises reaches the loop's log and no other connection. What is sent because
+an answer ended is sent when all of the turn is parsed, in the same order.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ _WAITING_S = 0.02  # and no longer, for who looks at an exchange under way
 
 
 class Reader(Protocol):
-    """A connection, as far as its reads go."""
+    """A connection, as far as its turn goes."""
 
     def read(self, now_ns: int, data: bytes) -> None:
         """Bytes as they came."""
+
+    def transmit(self) -> None:
+        """It may send now what it was given."""
 
     def unwanted(self, now_ns: int) -> None:
         """No more of this body is wanted."""
@@ -36,19 +40,30 @@ class Reader(Protocol):
 
 
 class Arrivals:
-    """What was read and is not parsed, in order.
+    """What was read and is not parsed, in order; and who waits to send until it is.
 
     When an engine's step ends, hundreds of streams are readable at once. Parsing each before the next is read would put all of that
     work into the last one's stamp; so reads are only stamped, and parsed at the turn's end, by one callback for all.
+
+    The requests that this sets free go out in one row: a server that sleeps between them would be awakened for each, which costs the
+    sender more than the rest of a request (25 µs became 17). They wait for the parsing of the turn, and their send lag says so.
     """
 
-    __slots__ = ("_loop", "_reads", "_soon", "_timer")
+    __slots__ = ("_loop", "_parsing", "_reads", "_soon", "_timer", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._reads: deque[tuple[Callable[[int, bytes], bool] | None, int, bytes, Reader]] = deque()
         self._soon = False
         self._timer: asyncio.TimerHandle | None = None
+        self._parsing = False
+        self._waiting: list[Reader] = []
+
+    def later(self, connection: Reader) -> bool:
+        """Whether this connection's `transmit` is called when what is being parsed has been; False: nothing is, send at once."""
+        if self._parsing:
+            self._waiting.append(connection)
+        return self._parsing
 
     def add(self, connection: Reader, now_ns: int, data: bytes) -> None:
         """A read that is parsed at the end of this turn, and all before it."""
@@ -70,8 +85,10 @@ class Arrivals:
             self._loop.call_soon(self._parse_soon)
 
     def parse(self) -> None:
-        """All that was read so far; also called before anything ends an answer from outside."""
+        """All that was read so far; also called before anything ends an answer from outside, be it in the middle of this."""
         reads = self._reads
+        within = self._parsing
+        self._parsing = True
         while reads:
             take, now_ns, data, connection = reads.popleft()
             try:
@@ -84,6 +101,12 @@ class Arrivals:
                 self._loop.call_exception_handler({"message": f"parsing what came on {connection!r}", "exception": fault})
                 self._drop(connection)
                 connection.fail()
+        if within:
+            return
+        self._parsing = False
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            connection.transmit()
 
     def close(self) -> None:
         if self._timer is not None:

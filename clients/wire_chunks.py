@@ -28,4 +28,4 @@ class _WholeChunks(dict[int, tuple[bytes, int]]):
         return found
 
 
-WHOLE_CHUNKS = _WholeChunks()
+WHOLE_CHUNKS: dict[int, tuple[bytes, int]] = _WholeChunks()

@@ -2,13 +2,14 @@
 
 Knows HTTP/1.1 as httptools reads it, and one shape of read that it takes without httptools (see `data_received`). Must not know
 what bodies mean, how connections are made, or when a request has waited too long.
-Law: the reads of one turn of the loop are all stamped before any of them is parsed (`wire_arrivals.py`); a flight is told of its end once,
-and after that no byte reaches it; a connection goes back to the pool only when the request is wholly written, its answer has ended as HTTP says, and nothing followed.
+Law: the reads of one turn of the loop are all stamped before any of them is parsed, and what those let go is sent after (`wire_arrivals.py`);
+`sent_ns` is taken at the system call. A flight is told of its end once, and after that no byte reaches it; a connection goes back to the
+pool only when the request is wholly written, its answer has ended as HTTP says, and nothing followed.
 """
 
 from __future__ import annotations
 
-import asyncio
+import os
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -19,6 +20,7 @@ from clients.transport import broken_error, idle_limit_s
 from clients.wire_chunks import WHOLE_CHUNKS
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from clients.exchange import Exchange
@@ -56,8 +58,11 @@ class Pool(Protocol):
     def limit_idle(self, limit_s: float) -> None: ...
 
 
-class Connection(asyncio.Protocol):
-    """A connection and the request on it, if any. `send` when it is free; `drop` to end both."""
+class Connection:
+    """A connection and the request on it, if any. `send` when it is free; `drop` to end both.
+
+    An asyncio.Protocol by its methods alone: a compiled class has no base that is not compiled.
+    """
 
     _take: Callable[[int, bytes], bool]
 
@@ -70,6 +75,8 @@ class Connection(asyncio.Protocol):
         self._between = False
         self._paused = False
         self._upload: memoryview | None = None
+        self._fd = -1  # of a socket that takes our bytes as they are: none for TLS
+        self._queued = False  # the loop's transport was given bytes, and may hold some still
 
     def __repr__(self) -> str:
         state = "closed" if self._transport is None else "idle" if self._flight is None else "busy"
@@ -83,24 +90,51 @@ class Connection(asyncio.Protocol):
 
     def send(self, flight: Flight, head: bytes, body: bytes, *, kept: bool) -> None:
         """Hands the request to the socket. kept: the connection comes from the pool, so its server may be closing it right now."""
-        transport = self._transport
-        assert transport is not None
-        exchange = flight.exchange
+        assert self._transport is not None
         self._flight = flight
-        self._take = exchange.data
+        self._take = flight.exchange.data
         self._kept = kept
         self._between = self._complete = self._spoilt = self._unwanted = self._ended_by_close = self._informational = False
         self._error: RequestError | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._status = 0
         self._silent = 0
-        exchange.sent_ns = perf_counter_ns()
-        if len(body) <= JOINED_BODY:
-            transport.write(head + body)
-        else:
+        self._head = head
+        self._body = body
+        if not self._arrivals.later(self):
+            self.transmit()
+
+    def transmit(self) -> None:
+        """The bytes of what `send` was given go to the socket, now."""
+        transport, flight = self._transport, self._flight
+        if transport is None or flight is None:  # it ended while it waited
+            return
+        head, body = self._head, self._body
+        self._head = self._body = b""
+        flight.exchange.sent_ns = perf_counter_ns()
+        if len(body) > JOINED_BODY:
+            self._queued = True
             transport.write(head)
             self._upload = memoryview(body)
             self._write_more()
+        elif self._fd < 0 or (self._queued and transport.get_write_buffer_size()):
+            transport.write(head + body)
+        else:
+            self._write(head + body, transport)
+
+    def _write(self, data: bytes, transport: asyncio.Transport) -> None:
+        """Past the loop's own queue, which would write at the end of its turn: later than `sent_ns` says, and dearer."""
+        try:
+            written = os.write(self._fd, data)
+        except OSError:  # full, or broken: the transport waits, or tells us in its order
+            written = 0
+        self._queued = written < len(data)
+        if self._queued:
+            transport.write(data[written:])
+
+    def _written(self) -> bool:
+        """Whether the request has left us wholly."""
+        return self._upload is None and not (self._queued and self._transport is not None and self._transport.get_write_buffer_size())
 
     def _write_more(self) -> None:
         transport = self._transport
@@ -139,7 +173,7 @@ class Connection(asyncio.Protocol):
         if flight is None:
             self.drop()  # an answer that nobody asked for must not become the next request's
             return
-        if now_ns < flight.exchange.sent_ns:  # nor must one that was read in this turn, before the request was sent
+        if not 0 < flight.exchange.sent_ns <= now_ns:  # nor must one that was read in this turn, before the request was sent
             self._broken(None)
             return
         flight.read_ns = self._now_ns = now_ns
@@ -239,7 +273,7 @@ class Connection(asyncio.Protocol):
     def _end(self, now_ns: int, error: RequestError | None) -> None:
         flight = self._flight
         assert flight is not None
-        if self._complete and self._keep and not self._spoilt and error is None and self._upload is None and not self._unwanted:
+        if self._complete and self._keep and not self._spoilt and error is None and self._written() and not self._unwanted:
             self._flight = None
             self._between = False
             self._pool.release(self)
@@ -270,6 +304,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
+        if transport.get_extra_info("sslcontext") is None:
+            self._fd = transport.get_extra_info("socket").fileno()
         self._pool.opened(self)
 
     def eof_received(self) -> None:
@@ -280,6 +316,7 @@ class Connection(asyncio.Protocol):
         self._arrivals.parse()
         self._broken(exc)
         self._transport = None
+        self._fd = -1  # its number may be another's by now
         self._parser = None  # it holds our methods
         self._pool.lost(self)
 

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import socket
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from clients.errors import Outcome, RequestError, request_error
@@ -156,8 +156,12 @@ class ConnectionPool:
             connected.setblocking(False)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.sock_connect(connected, where)
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self), sock=connected, ssl=self._tls, server_hostname=self._host if self._tls is not None else None
+            connection = Connection(self)
+            await self._loop.create_connection(
+                lambda: cast("asyncio.Protocol", connection),
+                sock=connected,
+                ssl=self._tls,
+                server_hostname=self._host if self._tls is not None else None,
             )
         except BaseException:
             connected.close()

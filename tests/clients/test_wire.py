@@ -105,6 +105,10 @@ class Bench:
     def abort(self) -> None:
         self.aborted = True
 
+    def get_extra_info(self, name: str) -> object:
+        """Of TLS: so that `write` sees all that is written."""
+        return object()
+
     # the flight
     def end(self, now_ns: int, error: RequestError | None) -> None:
         self.ends.append((now_ns, error))
@@ -120,10 +124,10 @@ class Bench:
             self.got[now_ns] = self.got.get(now_ns, b"") + block
             return data(now_ns, block)
 
-        made = {"head": self.exchange.head, "data": staticmethod(note), "sent_ns": 0, "answer": self.exchange.answer}
-        self.exchange = type("Noted", (), made)()
         self.connection.send(self, b"HEAD ", body, kept=kept)
-        self.exchange.sent_ns = 0  # the tests' stamps are small numbers
+        self.connection._take = note
+        if self.exchange.sent_ns:
+            self.exchange.sent_ns = 1  # the tests' stamps are small numbers
         return self.exchange
 
     def read(self, *blocks: bytes, at_once: int = 1) -> None:
@@ -263,6 +267,81 @@ def test_all_reads_of_a_turn_are_stamped_before_any_is_parsed() -> None:
     parsing_ns = perf_counter_ns()
     first.turn.end()
     assert all(bench.ends[0][0] < parsing_ns and bench.ends[0][1] is None for bench in (first, second))
+
+
+def test_what_answers_let_go_is_sent_in_one_row_when_their_turn_is_parsed() -> None:
+    """The first one's next request waits for the second's parsing, is stamped when it goes, and only that is sent at once which no turn holds."""
+    order: list[str] = []
+
+    class Closed(Bench):
+        """A slot of a closed loop: the end of an answer sends the next request, once."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def end(self, now_ns: int, error: RequestError | None) -> None:
+            order.append(f"{self.name} ended")
+            super().end(now_ns, error)
+            self.send()
+            assert not self.exchange.sent_ns
+
+        def write(self, data: bytes) -> None:
+            order.append(f"{self.name} sent")
+            super().write(data)
+
+    first, second = Closed("first"), Closed("second")
+    second.connection._arrivals = first.arrivals
+    for bench in (first, second):
+        bench.send()
+        bench.connection.data_received(GOOD)
+    parsing_ns = perf_counter_ns()
+    first.turn.end()
+    assert order == ["first sent", "second sent", "first ended", "second ended", "first sent", "second sent"]
+    assert min(first.exchange.sent_ns, second.exchange.sent_ns) > parsing_ns
+
+
+def test_a_request_that_ends_while_it_waits_for_its_turn_is_not_sent() -> None:
+    """Cancelled by who was told of another answer's end, before a byte of it went out."""
+
+    class Cancelled(Bench):
+        def end(self, now_ns: int, error: RequestError | None) -> None:
+            super().end(now_ns, error)
+            self.send()
+            self.arrivals.parse()  # as a flight does that is stopped
+            self.connection.drop()
+
+    bench = Cancelled()
+    bench.send()
+    bench.connection.data_received(GOOD)
+    bench.turn.end()
+    assert (bench.written, bench.aborted, len(bench.ends)) == ([b"HEAD {}"], True, 1)
+
+
+def test_what_a_full_socket_does_not_take_follows_in_order() -> None:
+    """A body below the size of uploads: its beginning by the system call, the rest when there is room; until then the connection is not free."""
+    body = bytes(range(256)) * 250
+
+    async def work() -> tuple[bytes, bool]:
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        bench = Bench()
+        bench.connection = Connection(bench)
+        with theirs:
+            theirs.setblocking(False)
+            ours.setblocking(False)
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_connection(lambda: bench.connection, sock=ours)
+            bench.send(body=body)
+            waits = transport.get_write_buffer_size() > 0
+            received = b""
+            while len(received) < len(body) + 5:
+                received += await loop.sock_recv(theirs, 1 << 16)
+            transport.abort()
+            await asyncio.sleep(0)
+        return received, waits
+
+    assert WIRE.run(work()) == (b"HEAD " + body, True)
 
 
 def test_a_large_read_is_parsed_at_once() -> None:
@@ -581,14 +660,11 @@ def test_a_name_is_looked_up_once_and_each_of_its_addresses_is_tried(chaos: Chao
                 asked.append((host, port))
                 return resolved(port, "127.0.0.2", "127.0.0.1")
 
-        connect_to = pool._connect_to
-
-        async def noted(address: wire_pool.Address) -> Connection:
-            tried.append(address[4][0])
-            return await connect_to(address)
+            async def sock_connect(self, connected: socket.socket, address: tuple) -> None:
+                tried.append(address[0])
+                await loop.sock_connect(connected, address)
 
         monkeypatch.setattr(pool, "_loop", Named())
-        monkeypatch.setattr(pool, "_connect_to", noted)
         for sent in [Sent(transport, ask(script)) for _ in range(2)]:
             assert (await sent.ended).ok
         del tried[:]

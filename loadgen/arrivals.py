@@ -112,10 +112,10 @@ def _token_gaps(block: Block, firsts: NDArray[np.int64]) -> tuple[NDArray[np.flo
     return (times - np.where(follows, previous, origins)).astype(np.float64), tokens
 
 
-def tokens_inside(records: Records, rows: NDArray[np.int64], tokens: NDArray[np.float64], stretch: Stretch) -> NDArray[np.float64]:
-    """Of each request's output tokens, those of events that were stamped in the stretch (its edges included)."""
+def output_inside(records: Records, rows: NDArray[np.int64], output: NDArray[np.float64], stretch: Stretch) -> NDArray[np.float64]:
+    """Of each request's output (tokens, or events: `output` has them), what was stamped in the stretch (its edges included)."""
     first_ns, last_ns = records.heads["first_output_ns"][rows], records.heads["last_output_ns"][rows]
-    inside = tokens * ((first_ns >= stretch.start_ns) & (last_ns <= stretch.end_ns))
+    inside = output * ((first_ns >= stretch.start_ns) & (last_ns <= stretch.end_ns))
     across = (first_ns <= stretch.end_ns) & (last_ns >= stretch.start_ns) & (inside == 0)
     place = {int(row): at for at, row in enumerate(rows[across])}
     found = np.zeros(len(place))
@@ -126,7 +126,7 @@ def tokens_inside(records: Records, rows: NDArray[np.int64], tokens: NDArray[np.
                 ([0], np.cumsum(block.gaps[first : first + count], dtype=np.int64))
             )
             within = np.count_nonzero((at >= stretch.start_ns) & (at <= stretch.end_ns)) / (count + 1)
-            found[place[row]] = within * tokens[across][place[row]]
+            found[place[row]] = within * output[across][place[row]]
             first += count
     inside[across] = found
     return inside

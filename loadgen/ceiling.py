@@ -35,6 +35,10 @@ class KeptCeiling(msgspec.Struct, frozen=True, kw_only=True):
         """Streams that one worker reports within bounds however they are timed; None where no load was."""
         return min((one.streams for one in self.reaches), default=None) if len(self.reaches) > 1 else None
 
+    def of(self, workers: int) -> list[Ceiling]:
+        """The ceilings that were measured of exactly so many workers, one a unit; none was where they could only be computed."""
+        return [one for one in (self.one if workers == 1 else self.all) if one.workers == workers and one.how == "measured"]
+
 
 def keep(found: SelfTest) -> Path | None:
     """Write it for later runs; returns where. None when nothing can be written, or when a full self-test is there and this was a quick one."""

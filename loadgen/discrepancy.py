@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 import numpy as np
 
 from clients.errors import Outcome
 from loadgen import records as fmt
-from loadgen.pipe import Beat
 from loadgen.selftest import Error, Rung
 from loadgen.simulator import truth as server
+from loadgen.strain import pulses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from loadgen.selftest import Mode
 
 _STOP = fmt.FINISHES.index("stop")
-_decode_beat = msgspec.msgpack.Decoder(Beat).decode
 
 
 class Window(NamedTuple):
@@ -188,14 +186,11 @@ class _Cpu(NamedTuple):
 
 
 def _cpu(records: Records, worker: int, stamps: NDArray[np.int64], window: Window) -> _Cpu | None:
-    """Between the first and the last beat of the settled window; a loop too busy to beat in it is seen up to its end."""
-    beats = [_decode_beat(one.payload) for one in records.snapshots if one.worker == worker]
-    beats = [beat for beat in beats if beat.at_ns >= window.start_ns]
-    inside = [beat for beat in beats if beat.at_ns < window.end_ns]
-    chosen = inside if len(inside) > 1 else beats
-    if len(chosen) < 2:
+    """Between the first and the last beat of the settled window."""
+    beats = pulses(records, worker, *window)
+    if not beats:
         return None
-    first, last = chosen[0], chosen[-1]
+    first, last = beats[0], beats[-1]
     units = int(np.count_nonzero((stamps >= first.at_ns) & (stamps < last.at_ns)))
     return _Cpu(last.cpu_s - first.cpu_s, (last.at_ns - first.at_ns) / 1e9, units)
 

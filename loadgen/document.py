@@ -14,6 +14,7 @@ import msgspec
 
 from clients.errors import UsageError
 from clients.secret import MASK
+from loadgen.ceiling import KeptCeiling
 from loadgen.environment import Environment, environment
 from loadgen.plan_report import PlanReport, plan_report
 from loadgen.rundir import run_key
@@ -35,6 +36,8 @@ class Opening(msgspec.Struct, kw_only=True):
     names what is sent. sampling: what every body carries beside the prompt. percentiles: what is computed; asked_percentiles: those
     that the user named, which alone can have too few samples. stamping: where reads are stamped (`arrival`: in the
     protocol's callback; `wake`: where the reader wakes). simulator: the parameters of the embedded one, when it was the server.
+    ceiling: what a self-test of this machine, version and transport had found; the verdict goes by it, here and wherever the report
+    is made again. None: there was none.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Opening(msgspec.Struct, kw_only=True):
     label: str | None = None
     metadata: dict[str, str] = {}
     notes: list[str] = []
+    ceiling: KeptCeiling | None = None
 
     @classmethod
     def of(
@@ -75,6 +79,7 @@ class Opening(msgspec.Struct, kw_only=True):
         label: str | None = None,
         metadata: Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
+        ceiling: KeptCeiling | None = None,
     ) -> Opening:
         """The opening of a run that starts now on this machine."""
         return cls(
@@ -96,6 +101,7 @@ class Opening(msgspec.Struct, kw_only=True):
             label=label,
             metadata=dict(metadata or {}),
             notes=list(notes),
+            ceiling=ceiling,
         )
 
 
@@ -147,7 +153,7 @@ def write_opening(directory: RunDirectory, opening: Opening) -> None:
 def reduced(place: Path, opening: Opening) -> PlanReport:
     """What the files of one plan say. Once its workers have ended that changes no more, so a live run may keep it for `conclude`."""
     # Not the directory's own name: a run that was copied or renamed is still the run that it was.
-    return plan_report(place, run_key(opening.id), opening.percentiles, opening.asked_percentiles)
+    return plan_report(place, run_key(opening.id), opening.percentiles, opening.asked_percentiles, opening.ceiling)
 
 
 def conclude(directory: RunDirectory, kept: Mapping[str, PlanReport], *, interrupted: int | None) -> Document:

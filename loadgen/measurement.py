@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from loadgen.campaign import Campaign, Listener
+    from loadgen.ceiling import KeptCeiling
     from loadgen.command_line import Arguments
     from loadgen.document import Document
     from loadgen.order import Order
@@ -54,9 +55,10 @@ def measure(order: Order, *, largest: int, campaign_of: Callable[[Load], Campaig
         found = preflight(target, order.key, order.sampling)
         directory = RunDirectory.create(order.results_dir, order.command, target.profile or target.model)
         stack.callback(directory.close)
-        workers = order.processes or _workers(largest, found.target.transport, notes)
+        ceiling = recall(found.target.transport)
+        workers = order.processes or _workers(largest, ceiling, notes)
         campaign = campaign_of(_load(order, largest, workers, directory))
-        opening = _opening(order, found, directory, notes)
+        opening = _opening(order, found, directory, notes, ceiling)
         for note in opening.notes:
             listener.note(note)
         session = Session(
@@ -154,13 +156,12 @@ def without_proxy(host: str) -> Iterator[None]:
             os.environ["no_proxy"] = before
 
 
-def _workers(largest: int, transport: str, notes: list[str]) -> int:
+def _workers(largest: int, ceiling: KeptCeiling | None, notes: list[str]) -> int:
     """`--processes auto`: by what a self-test found on this machine, which is then noted; else by what any machine does."""
-    kept = recall(transport)
-    if kept is None or kept.streams_per_worker is None:
+    if ceiling is None or ceiling.streams_per_worker is None:
         return workers_for(largest, usable_cores())
-    notes.append(f"--processes auto: {kept.streams_per_worker} streams a worker, by the self-test {kept.id}")
-    return workers_for(largest, usable_cores(), kept.streams_per_worker)
+    notes.append(f"--processes auto: {ceiling.streams_per_worker} streams a worker, by the self-test {ceiling.id}")
+    return workers_for(largest, usable_cores(), ceiling.streams_per_worker)
 
 
 def _load(order: Order, largest: int, workers: int, directory: RunDirectory) -> Load:
@@ -176,7 +177,7 @@ def _load(order: Order, largest: int, workers: int, directory: RunDirectory) -> 
     )
 
 
-def _opening(order: Order, found: Found, directory: RunDirectory, notes: list[str]) -> Opening:
+def _opening(order: Order, found: Found, directory: RunDirectory, notes: list[str], ceiling: KeptCeiling | None) -> Opening:
     return Opening.of(
         directory,
         command=order.command,
@@ -193,6 +194,7 @@ def _opening(order: Order, found: Found, directory: RunDirectory, notes: list[st
         label=order.label,
         metadata=order.metadata,
         notes=[*notes, *found.notes],
+        ceiling=ceiling,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from clients.errors import Outcome
 from loadgen import records as fmt
-from loadgen.arrivals import EXACT_GAPS, pool_gaps, tokens_inside
+from loadgen.arrivals import EXACT_GAPS, output_inside, pool_gaps
 from loadgen.percentiles import describe
 from loadgen.stretch import Work, intervals
 from loadgen.summary import STANDARD_PERCENTILES, Measures
@@ -63,7 +63,7 @@ class Measuring:
         credit = completed if whole else self.work.inside(stretch)
         streamed = self._streamed
         output = credit * self._completion
-        output[streamed] = tokens_inside(self._records, self._rows[streamed], self._completion[streamed], stretch)
+        output[streamed] = output_inside(self._records, self._rows[streamed], self._completion[streamed], stretch)
         length_s = stretch.length_s or float("inf")  # nothing happened: rates of 0
         gaps = pool_gaps(self._records, self._rows[due], self.percents, self._exact_gaps)
         self.from_histogram |= gaps.from_histogram

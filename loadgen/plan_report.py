@@ -19,6 +19,8 @@ from loadgen.summary import STANDARD_PERCENTILES, PlanFacts, Summary, Verdict
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from loadgen.ceiling import KeptCeiling
+
 Said = TypeVar("Said")
 
 
@@ -37,8 +39,17 @@ class PlanReport(msgspec.Struct, kw_only=True, frozen=True):
     absent: str = ""
 
 
-def plan_report(place: Path, run_id: bytes, percentiles: tuple[float, ...], asked_percentiles: tuple[float, ...]) -> PlanReport:
-    """The report of the plan whose directory is `place`. run_id: what its record files must carry (`rundir.run_key`)."""
+def plan_report(
+    place: Path,
+    run_id: bytes,
+    percentiles: tuple[float, ...],
+    asked_percentiles: tuple[float, ...],
+    ceiling: KeptCeiling | None = None,
+) -> PlanReport:
+    """The report of the plan whose directory is `place`.
+
+    run_id: what its record files must carry (`rundir.run_key`). The rest is the run's own: what to compute, what to judge by.
+    """
     try:
         plan = msgspec.json.decode((place / "plan.json").read_bytes(), type=Plan)
     except FileNotFoundError:
@@ -60,7 +71,7 @@ def plan_report(place: Path, run_id: bytes, percentiles: tuple[float, ...], aske
         directory=place.name,
         plan=plan,
         summary=summary,
-        verdict=judge(summary, asked_percentiles),
+        verdict=judge(summary, asked_percentiles, ceiling),
         server=_said(place / "server.json", ServerDelta),
         simulator=_said(place / "simulator.json", dict[str, Any]),
     )

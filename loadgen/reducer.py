@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import numpy as np
 
 from clients.errors import Outcome
@@ -16,6 +17,7 @@ from loadgen import records as fmt
 from loadgen.accounting import account_all, account_workers, count_outcomes
 from loadgen.measures import Measuring, completion_tokens
 from loadgen.percentiles import describe
+from loadgen.strain import effort, handled
 from loadgen.stretch import steady_stretch, whole_stretch
 from loadgen.summary import Attempts, Batches, Failure, Summary, Tokens, Wasted
 
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from loadgen.recorded import Records
-    from loadgen.summary import PlanFacts
+    from loadgen.strain import Effort
+    from loadgen.summary import PlanFacts, WorkerSummary
 
 
 def reduce(records: Records, facts: PlanFacts) -> Summary:
@@ -39,6 +42,8 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
     steady, absent = steady_stretch(due, end, records.worker, heads["lane"], facts)
     whole = measuring.within(window, whole=True)
     steady_measures = None if steady is None else measuring.within(steady, whole=False)
+    ranked = window if steady is None else steady
+    ended_rps, events_rps = handled(records, ranked)
     finishes = _finishes(heads["finish"][ok])
     judged = len(heads) - accounting.cancelled  # what we cancelled says nothing of the server
     return Summary(
@@ -51,7 +56,7 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
         whole=whole,
         steady=steady_measures,
         steady_absent=absent,
-        batch_means=measuring.work.slice_rates(window if steady is None else steady),
+        batch_means=measuring.work.slice_rates(ranked),
         failures=_failures(records, measuring.percents),
         finishes=finishes,
         length_share=finishes.get("length", 0) / accounting.ok if finishes.keys() - {"none"} else None,
@@ -60,10 +65,16 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
         wasted=_wasted(heads, np.flatnonzero(~ok)),
         batches=None if facts.batch_size is None else _batches(heads, facts, measuring.percents),
         accounting=accounting,
-        workers=workers,
+        workers=[_with_effort(worker, effort(records, worker.worker, ranked)) for worker in workers],
         itl_source="histogram" if measuring.from_histogram else "records",
         notes=[f"{refusal.path} was not read: {refusal.reason}" for refusal in records.refused],
+        ended_rps=ended_rps,
+        events_rps=events_rps,
     )
+
+
+def _with_effort(worker: WorkerSummary, known: Effort | None) -> WorkerSummary:
+    return worker if known is None else msgspec.structs.replace(worker, cpu_share=known.cpu_share, loop_lag=known.loop_lag)
 
 
 def _finishes(codes: NDArray[np.uint8]) -> dict[str, int]:

@@ -7,23 +7,27 @@ Law: a number that may not be believed is below a line that says so, and what wa
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from loadgen.circumstances import circumstances, counted
 from loadgen.options import METRICS
 from loadgen.summary import Cell
 from loadgen.tables import detail_table, rate, seconds, share, throughput_table, token_table
+from loadgen.verdict import busiest, latest, reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from loadgen.ceiling import KeptCeiling
     from loadgen.document import Document
-    from loadgen.summary import Accounting, Standing, Summary
+    from loadgen.selftest import Ceiling
+    from loadgen.summary import Standing, Summary
 
 _COLORS = {"valid": "green", "degraded": "yellow", "invalid": "red"}
 # What a log file or a pipe gets: the tables are made to be read at this width.
@@ -50,7 +54,8 @@ def write_report(document: Document, stream: TextIO, *, directory: Path | None =
 def print_report(document: Document, console: Console, *, directory: Path | None = None, metrics: Sequence[str] = METRICS) -> None:
     """Print the whole report."""
     _print_verdict(document, console)
-    _print_facts(document, console, directory)
+    for name, text in circumstances(document, directory):
+        _print_fact(console, name, text)
     percents = document.run.percentiles
     rows = _rows(document)
     if rows:
@@ -73,7 +78,7 @@ def _print_verdict(document: Document, console: Console) -> None:
         console.print(Text(f"UNFINISHED: {so_far}", style="yellow"))
         return
     console.print(Text(verdict.level.upper(), style=f"bold {_COLORS[verdict.level]}"), end="")
-    console.print(Text(f": {_count(len(verdict.reasons), 'reason', 's')}" if verdict.reasons else ": the numbers below may be believed"))
+    console.print(Text(f": {counted(len(verdict.reasons), 'reason', 's')}" if verdict.reasons else ": the numbers below may be believed"))
     for reason in verdict.reasons:
         line = f"{reason.name} ({reason.level}): {_number(reason.number)}, threshold {_number(reason.threshold)}: {reason.advice}"
         _print_indented(console, line, _COLORS[reason.level])
@@ -82,37 +87,6 @@ def _print_verdict(document: Document, console: Console) -> None:
     elif document.ended.interrupted:
         line = f"interrupted by signal {document.ended.interrupted}: what follows is what was measured before"
         _print_indented(console, line, "yellow")
-
-
-def _print_facts(document: Document, console: Console, directory: Path | None) -> None:
-    run = document.run
-    target = run.target
-    machine = run.environment
-    manner = "streamed" if target.stream else "not streamed"
-    tokens = "; chunks tell their tokens" if target.continuous_usage else "; chunks do not tell their tokens" if target.stream else ""
-    workers = max((one.plan.workers for one in document.plans if one.plan), default=0)
-    facts = [
-        ("run", f"{directory or run.id}{f' ({run.label})' if run.label else ''}, started {run.started}"),
-        ("server", f"{target.base_url}, model {target.model} ({target.kind}), {target.dialect}, {manner}{tokens}"),
-        ("sent", f"{_load(document)}: {run.workload}; {_sampling(run.sampling)}; cache {run.cache}"),
-        ("client", f"{target.transport}, reads stamped at {run.stamping or 'unknown'}; {_count(workers, 'worker process', 'es')}"),
-        ("machine", f"loadgen {machine.loadgen}, {machine.python}, {machine.cores_usable} of {machine.cores} cores, {machine.cpu}"),
-    ]
-    if run.simulator is not None:
-        facts.insert(2, ("simulated", f"the server is loadgen's {_simulated(run.simulator, [one.simulator for one in document.plans])}"))
-    if machine.proxies:
-        facts.append(("proxies", ", ".join(f"{name}={value}" for name, value in machine.proxies.items())))
-    if target.retries:
-        facts.append(("retries", f"up to {target.retries} after the first attempt"))
-    facts += [("metadata", f"{key}={value}") for key, value in run.metadata.items()]
-    facts += [("note", note) for note in run.notes]
-    facts += [("plan", f"{one.directory}: {one.absent}") for one in document.plans if one.absent]
-    facts += [("plan", f"{one.directory}: {note}") for one in document.plans if one.summary for note in one.summary.notes]
-    if document.accounting is not None:
-        warmed = any(one.plan is not None and one.plan.purpose == "warmup" and one.summary is not None for one in document.plans)
-        facts.append(("account", _account(document.accounting) + (" (warm-up included)" if warmed else "")))
-    for name, text in facts:
-        _print_fact(console, name, text)
 
 
 def _print_fact(console: Console, name: str, text: str, style: str = "") -> None:
@@ -132,12 +106,6 @@ def _print_table(console: Console, table: Table) -> None:
     if width > console.width:
         table.width = width
     console.print(table, crop=False, no_wrap=True, overflow="ignore")
-
-
-def _account(account: Accounting) -> str:
-    terms = ("ok", "failed", "timed_out", "cancelled", "dropped", "unsent", "in_flight")
-    shown = [f"{count} {term.replace('_', ' ')}" for term in terms if (count := getattr(account, term)) or term == "ok"]
-    return f"{account.scheduled} scheduled = {' + '.join(shown)}{'' if account.closes else ': DOES NOT CLOSE'}"
 
 
 def _rows(document: Document) -> list[tuple[Standing | None, Summary]]:
@@ -186,8 +154,31 @@ def _print_remarks(document: Document, summary: Summary, console: Console) -> No
         remarks.append(f"{summary.attempts.count} attempts were retried ({kinds or 'none'}); {summary.attempts.reconnects} reconnects")
     if summary.itl_source == "histogram":
         remarks.append("ITL is from histograms, within 0.1 %")
+    if summary.ended_rps:
+        remarks.append(_strain(summary, document.run.ceiling))
     for remark in remarks:
         _print_indented(console, remark, "dim")
+
+
+def _strain(summary: Summary, ceiling: KeptCeiling | None) -> str:
+    """What the workers handled, how near that is to what they can, and what it took."""
+    near = reached(summary, ceiling)
+    shares = {str(one.ceiling.unit): f" ({share(one.share)} of {_bounded(one.ceiling)})" for one in near}
+    rates = (("requests", summary.ended_rps), ("token events", summary.events_rps))
+    said = [" and ".join(f"{rate(value)} {unit}/s{shares.get(unit, '')}" for unit, value in rates if value)]
+    if used := busiest(summary):
+        said.append(f"at most {share(used[1])} of a core each")
+    if late := latest(summary):
+        said.append(f"loops at most {seconds(late[1])} late at p99")
+    if any(one.ceiling.lower_bound for one in near):
+        said.append("a lower bound is no reason for client-limited")
+    if ceiling is not None and not ceiling.of(len(summary.workers)):
+        said.append(f"no ceiling of {counted(len(summary.workers), 'worker', 's')} was measured, so none is a reason for client-limited")
+    return "the workers handled " + "; ".join(said)
+
+
+def _bounded(ceiling: Ceiling) -> str:
+    return "a lower bound of the ceiling" if ceiling.lower_bound else "the ceiling"
 
 
 def _print_failures(summaries: Sequence[Summary], console: Console) -> None:
@@ -249,42 +240,8 @@ def _print_best(document: Document, console: Console) -> None:
     console.print(Text("# for the pipeline's config.yaml\n" + grid.pipeline.rstrip("\n")))
 
 
-def _load(document: Document) -> str:
-    plans = [one.plan for one in document.plans if one.plan is not None and one.plan.purpose == "measure"]
-    if not plans:
-        return "nothing"
-    plan = plans[0]
-    each = " per run of a setting" if document.run.command == "grid" else ""
-    load = f"{plan.num_requests} requests{each}" if plan.num_requests else f"requests for {plan.duration_s:g} s{each}"
-    return load + (f", {plan.delay_between_batches_s:g} s between batches" if plan.delay_between_batches_s else "")
-
-
-def _simulated(settings: dict[str, Any], said: Sequence[dict[str, Any] | None]) -> str:
-    """What its times are worth, and how far it kept them. said: its statistics of each plan."""
-    stats = [one for one in said if one]
-    if settings.get("metronome"):
-        scale = settings["time_scale"]
-        ttft, itl = seconds(scale * settings["metronome_ttft_ms"] / 1e3), seconds(scale * settings["metronome_itl_us"] / 1e6)
-        late = seconds(max((one["lateness"]["p99_us"] for one in stats), default=0.0) / 1e6)
-        together = ", at common ticks" if settings["metronome_lockstep"] else ""
-        return (
-            f"metronome: its timing is exact by plan (TTFT {ttft}, a token each {itl}{together}), and it wrote at most {late} late at p99"
-        )
-    timing = "calibrated" if settings.get("calibrated") else "uncalibrated: a written estimate, not a measured server"
-    late_share = max((one["lateness_share_of_step"] or 0 for one in stats), default=0.0)
-    return f"simulator; its timing is {timing}; at most {late_share:.1%} of a step late"
-
-
-def _sampling(sampling: dict[str, object]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in sampling.items()) or "the server's own sampling"
-
-
 def _setting(max_concurrent: int, batch_size: int | None) -> str:
     return f"concurrency {max_concurrent}" + ("" if batch_size is None else f", batch size {batch_size}")
-
-
-def _count(number: int, noun: str, plural: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else plural}"
 
 
 def _number(value: float) -> str:

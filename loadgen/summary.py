@@ -202,12 +202,18 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker: `ended` in order, or `lost` (killed, crashed, or no file of it). in_flight_peak: by its own counter."""
+    """One worker: `ended` in order, or `lost` (killed, crashed, or no file of it). in_flight_peak: by its own counter.
+
+    cpu_share: of one core, in the ranked stretch. loop_lag: lateness of a timer every 20 ms there, as whatever its loop does is late.
+    None where the worker did not beat twice in it (it beats once a second).
+    """
 
     worker: int
     state: Literal["ended", "lost"]
     accounting: Accounting
     in_flight_peak: int
+    cpu_share: float | None = None
+    loop_lag: Distribution | None = None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,7 +224,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     to end where all output came at once), since whole requests would make each edge worth up to max_concurrent of them.
     batch_means: requests/s in equal slices of the steady stretch (of the whole run if there is none).
     length_share: of successful requests, those that ended with finish_reason `length`. finishes: by reason.
-    itl_source: `histogram` above 5 million gaps, then with a bound.
+    itl_source: `histogram` above 5 million gaps, then with a bound. ended_rps, events_rps: what the workers handled in the ranked
+    stretch, whatever came of it: requests and attempts that ended, output events.
     """
 
     label: str
@@ -242,6 +249,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     workers: list[WorkerSummary]
     itl_source: Literal["records", "histogram"]
     notes: list[str]
+    ended_rps: float | None = None
+    events_rps: float | None = None
 
     @property
     def ranked(self) -> Measures:

@@ -7,15 +7,19 @@ import pytest
 from rich.console import Console
 
 from clients.errors import Outcome
+from loadgen import selftest
+from loadgen.ceiling import KeptCeiling
 from loadgen.cli import main
 from loadgen.document import read_document
 from loadgen.report import print_report, write_report
 from loadgen.rundir import RunDirectory
 from loadgen.scrape import ServerDelta
-from loadgen.summary import Reason, Verdict
+from loadgen.selftest import Ceiling
+from loadgen.summary import Percentile, Reason, Verdict
 from loadgen.tables import rate, seconds, share
 
 QUICK = ["--simulate", "--sim-time-scale", "0.01", "--max-tokens", "4", "--num-requests", "8", "--num-warmups", "2"]
+P99 = Percentile(percent=99.0, value=0.0015, low=0.001, high=None, needs=299, enough=True)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,44 @@ def test_a_metronome_is_no_estimate(tmp_path):
     text = " ".join(report(read_document(RunDirectory.existing(path))).split())
     assert "loadgen's metronome: its timing is exact by plan (TTFT 10.0ms, a token each 2.0ms), and it wrote at most " in text
     assert "uncalibrated" not in text
+
+
+def test_what_this_machine_can_drive_stands_beside_what_it_drove(grid):
+    """Where no self-test told it, that; else each ceiling, marked where it is only a bound or computed, and the share that was reached."""
+    assert "ceiling not known: `loadgen selftest` measures it once" in " ".join(report(grid).split())
+    events = Ceiling(unit="token events", workers=1, rate_rps=8e4, cpu_s=1e-5, how="measured", lower_bound="the metronome was late")
+    requests = Ceiling(unit="requests", workers=1, rate_rps=2e4, cpu_s=4e-5, how="measured", lower_bound="")
+    both = [selftest.computed(one, 2) for one in (events, requests)]
+    kept = KeptCeiling(id="a-self-test", started="", quick=True, machine=(), one=[events, requests], all=both, reaches=[])
+    steady = [
+        msgspec.structs.replace(one, summary=msgspec.structs.replace(one.summary, whole=long, steady=None, ended_rps=50.0, events_rps=2e4))
+        for one in grid.plans
+        for long in [msgspec.structs.replace(one.summary.whole, start_s=0.0, end_s=5.0)]
+    ]
+    known = msgspec.structs.replace(grid, plans=steady, run=msgspec.structs.replace(grid.run, ceiling=kept))
+    text = " ".join(report(known).split())
+    assert (
+        "ceiling 1 worker: at least 80,000 token events/s, 20,000 requests/s; "
+        "2 workers: at least 160,000 token events/s (computed), 40,000 requests/s (computed); by the self-test a-self-test (quick)"
+    ) in text
+    assert (
+        "the workers handled 50.00 requests/s (0.2% of the ceiling) and 20,000 token events/s (25.0% of a lower bound of the ceiling); "
+        "a lower bound is no reason for client-limited"
+    ) in text
+    alone = msgspec.structs.replace(kept, one=[], all=both)
+    text = report(msgspec.structs.replace(known, run=msgspec.structs.replace(grid.run, ceiling=alone)))
+    assert "no ceiling of 1 worker was measured, so none is a reason for client-limited" in " ".join(text.split())
+
+
+def test_how_the_workers_fared_is_said(grid):
+    """The busiest core and the latest loop, where the run was long enough to know them."""
+    assert "of a core each" not in report(grid)
+    [worker] = grid.plans[1].summary.workers
+    lag = msgspec.structs.replace(grid.plans[1].summary.whole.latency, percentiles=dict.fromkeys(["p99"], P99))
+    fared = msgspec.structs.replace(worker, cpu_share=0.125, loop_lag=lag)
+    plans = [msgspec.structs.replace(one, summary=msgspec.structs.replace(one.summary, workers=[fared])) for one in grid.plans]
+    text = " ".join(report(msgspec.structs.replace(grid, plans=plans)).split())
+    assert "; at most 12.5% of a core each; loops at most 1.5ms late at p99" in text
 
 
 def test_every_cell_is_in_the_table_sorted_by_throughput(grid):

@@ -416,6 +416,25 @@ def test_processes_auto_goes_by_the_self_test_of_this_machine(tmp_path, cache):
     assert ran() == (["--processes auto: 2 streams a worker, by the self-test id"], min(4, len(usable())))
 
 
+def test_the_ceiling_in_force_is_in_the_run_and_judges_it_wherever_it_is_reported(tmp_path, cache, monkeypatch):
+    """One request a second is what this machine is said to drive: any run is client-limited, there and where that is not known."""
+    found = examined(Bed(), 2, 2)
+    ceilings = [msgspec.structs.replace(one, rate_rps=1.0, lower_bound="", workers=1, how="measured") for one in found.one]
+    ceiling.keep(msgspec.structs.replace(found, one=ceilings, all=ceilings))
+    words = ["bench", "--simulate", "--model-name", "m", "--max-concurrent", "4", "--duration", "1.5s", "--num-warmups", "0"]
+    words += ["--max-tokens", "4", "--sim-time-scale", "0.2", "--processes", "1", "--results-dir", str(tmp_path / "results")]
+    done = loadgen(*words)
+    assert done.returncode == 3, done.stderr
+    assert "client-limited (invalid): " in done.stdout
+    assert "that 1 worker can drive here, by the self-test id" in " ".join(done.stdout.split())
+    [path] = (tmp_path / "results").iterdir()
+    live = (path / "run.json").read_bytes()
+    assert [one["rate_rps"] for one in json.loads(live)["run"]["ceiling"]["one"]] == [1.0, 1.0]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another-machine"))
+    assert loadgen("report", path).returncode == 3
+    assert (path / "run.json").read_bytes() == live
+
+
 def test_the_picture_shows_a_curve_for_each_reported_time():
     """Two panels, three colours, the bound, and the same bytes each time."""
     curves = [curve("free-running", [rung(64), rung(128, error=BAD), rung(256, error=BAD, late=LATE)]), curve("lockstep", [rung(32)])]

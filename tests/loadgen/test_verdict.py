@@ -1,11 +1,13 @@
 """Which summaries may be believed: each rule at its line and on both sides of it."""
 
 import pytest
-from written import exchange, summarise, write
+from written import beat, exchange, summarise, write
 
 from clients.errors import Outcome
+from loadgen.ceiling import KeptCeiling
 from loadgen.recorded import read_records
 from loadgen.reducer import reduce
+from loadgen.selftest import Ceiling
 from loadgen.summary import PlanFacts, Reason, Verdict
 from loadgen.verdict import judge, judge_grid
 
@@ -84,6 +86,131 @@ def test_a_lost_worker_invalidates_and_is_named(tmp_path):
     assert [(reason.name, reason.level, reason.number) for reason in verdict.reasons] == [("workers-lost", "invalid", 1)]
     assert "worker 1 of 2" in verdict.reasons[0].advice
     writer.close()
+
+
+def ceiling(rate_rps=100.0, unit="requests", *, workers=1, how="measured", lower_bound=""):
+    """What a self-test had found of this machine: one ceiling."""
+    found = Ceiling(unit=unit, workers=workers, rate_rps=rate_rps, cpu_s=1e-5, how=how, lower_bound=lower_bound)
+    one, every = ([found], [found]) if workers == 1 else ([], [found])
+    return KeptCeiling(id="a-self-test", started="", quick=False, machine=(), one=one, all=every, reaches=[])
+
+
+def steady(directory, *, parts=1, requests=100, each_ms=20, outputs=(), beats=()):
+    """One slot for each part that is never idle: 50 requests a second, each with as many events as there are `outputs`."""
+    rows = [
+        (k, exchange(start, start + each_ms, outputs=[start + ms for ms in outputs]))
+        for k in range(requests)
+        for start in [each_ms * (k // parts)]
+    ]
+    return summarise(directory, rows, parts=parts, max_concurrent=parts, beats=beats)
+
+
+@pytest.mark.parametrize(
+    ("rate_rps", "level"),
+    [
+        (51, "invalid"),  # 98 % of it
+        (55, "invalid"),  # 91 %
+        (57, "degraded"),  # 88 %
+        (62, "degraded"),  # 81 %
+        (63, "valid"),  # 79 %
+        (1000, "valid"),
+        (10, "invalid"),  # above what was measured: no less at a limit
+    ],
+)
+@pytest.mark.parametrize(("unit", "outputs"), [("requests", ()), ("token events", (5, 7, 9, 11))])
+def test_a_run_near_the_measured_ceiling_is_client_limited(tmp_path, rate_rps, level, unit, outputs):
+    """From 80 % of it degraded, from 90 % invalid, of requests as of token events; the reason has both rates and the self-test."""
+    summary = steady(tmp_path, outputs=outputs)
+    assert summary.ended_rps == pytest.approx(50, rel=0.001)
+    scale = len(outputs) or 1
+    found = judge(summary, ceiling=ceiling(rate_rps * scale, unit))
+    assert found.level == level
+    if level != "valid":
+        (reason,) = found.reasons
+        assert (reason.name, reason.number) == ("client-limited", pytest.approx(50 / rate_rps, rel=0.01))
+        assert reason.threshold == {"invalid": 0.9, "degraded": 0.8}[level]
+        assert f"of the {rate_rps * scale:,.0f} that 1 worker can drive here, by the self-test a-self-test" in reason.advice
+        assert "--processes" in reason.advice
+
+
+@pytest.mark.parametrize(
+    ("parts", "kept"),
+    [
+        (1, None),  # no self-test
+        (1, ceiling(51, lower_bound="the metronome was late by its own truth")),
+        (2, ceiling(102, workers=2, how="computed")),
+        (2, ceiling(51)),  # of one worker: it says nothing of two
+        (1, ceiling(51, workers=2)),
+        (1, ceiling(51, "token events")),  # nothing was streamed
+    ],
+)
+def test_what_is_no_measured_limit_of_as_many_workers_is_no_reason(tmp_path, parts, kept):
+    """A lower bound, a computed figure, one of another number of workers."""
+    summary = steady(tmp_path, parts=parts, requests=100 * parts)
+    assert judge(summary, ceiling=kept).reasons == []
+
+
+def test_several_workers_are_held_against_what_as_many_were_measured_to_drive(tmp_path):
+    """100 requests a second of two workers."""
+    (reason,) = judge(steady(tmp_path, parts=2, requests=200), ceiling=ceiling(105, workers=2)).reasons
+    assert (reason.level, reason.number) == ("invalid", pytest.approx(100 / 105, rel=0.01))
+    assert "that 2 workers can drive" in reason.advice
+
+
+def test_a_burst_is_held_against_no_ceiling(tmp_path):
+    """Half a second at a high rate is not what a ceiling is: a rate that was kept up."""
+    summary = steady(tmp_path, each_ms=2, requests=250)
+    assert summary.ended_rps == pytest.approx(500, rel=0.01)
+    assert judge(summary, ceiling=ceiling(51)).reasons == []
+
+
+def strained(directory, *shares, late_us=0, looks=100):
+    """Two seconds of workers that used these shares of a core, and whose loops were late by so much at each look."""
+    beats = [[beat(30, 1.0), beat(1_030, 1 + used, [late_us] * looks), beat(1_830, 1 + 1.8 * used)] for used in shares]
+    return steady(directory, parts=len(shares), requests=100 * len(shares), beats=beats)
+
+
+@pytest.mark.parametrize(
+    ("share", "level"),
+    [(0.5, "valid"), (0.79, "valid"), (0.81, "degraded"), (0.89, "degraded"), (0.91, "invalid"), (1.02, "invalid")],
+)
+def test_a_worker_whose_core_is_full_is_the_limit(tmp_path, share, level):
+    """No ceiling needs to be known for that; the busiest of the workers counts, and is named."""
+    found = judge(strained(tmp_path, 0.2, share))
+    assert found.level == level
+    if level != "valid":
+        (reason,) = found.reasons
+        assert (reason.name, reason.number) == ("client-limited", pytest.approx(share))
+        assert reason.advice.startswith(f"worker 1 used {share:.0%} of a core: ")
+
+
+@pytest.mark.parametrize(
+    ("late_us", "looks", "level"),
+    [
+        (1_900, 400, "valid"),
+        (2_100, 400, "degraded"),
+        (90_000, 400, "degraded"),  # late, and yet only what it stamps is doubtful
+        (2_100, 298, "valid"),  # too few looks for a p99
+    ],
+)
+def test_a_loop_that_is_late_degrades(tmp_path, late_us, looks, level):
+    """p99 of its timer's lateness, where there are enough looks to tell it."""
+    found = judge(strained(tmp_path, 0.3, late_us=late_us, looks=looks))
+    assert found.level == level
+    if level != "valid":
+        (reason,) = found.reasons
+        assert (reason.name, reason.number, reason.threshold) == ("client-limited", pytest.approx(late_us / 1e6, rel=0.001), 0.002)
+        assert f"the loop of worker 0 was {late_us / 1e3:.1f} ms late at p99" in reason.advice
+
+
+def test_of_all_that_shows_a_limit_the_worst_is_the_reason(tmp_path):
+    """One reason a run, so that a grid counts its cells; a ceiling that the workers' CPU speaks against is doubted aloud."""
+    full = judge(strained(tmp_path / "full", 0.97, late_us=3_000, looks=400), ceiling=ceiling(60))
+    (reason,) = full.reasons
+    assert (reason.level, reason.number) == ("invalid", pytest.approx(0.97))
+    (reason,) = judge(strained(tmp_path / "idle", 0.3), ceiling=ceiling(51)).reasons
+    assert reason.level == "invalid"
+    assert reason.advice.endswith("but no worker used more than 30% of a core: if that is right, run `loadgen selftest` again")
 
 
 def verdict(level):

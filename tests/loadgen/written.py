@@ -1,10 +1,14 @@
 """Record files made by hand: what the tests of records, reducer and ranking share. Times are in milliseconds since T0."""
 
+import msgspec
+
 from clients.answer import Answer
 from clients.dialects import DIALECTS
 from clients.errors import Outcome, request_error
 from clients.exchange import Exchange, Request
 from clients.usage import Usage
+from loadgen.histogram import Histogram
+from loadgen.pipe import Beat
 from loadgen.records import RecordWriter
 from loadgen.summary import PlanFacts
 
@@ -40,8 +44,18 @@ def exchange(
     return made
 
 
-def write(path, rows, *, worker=0, workers=1, share=None, unsent=0, close=True, run_id=RUN_ID, plan=0):
-    """A worker's file. rows: (index, exchange) or (index, exchange, {lane, batch, final})."""
+def beat(ms, cpu_s, late_us=()):
+    """A worker's word about itself, as it stands in a snapshot. late_us: what its loop's timer was late by since the one before."""
+    lag = Histogram()
+    for late in late_us:
+        lag.add(late)
+    nothing = dict.fromkeys(("sent", "in_flight", "switches", "fds", "anon_kb", "shmem_kb", "file_kb", "gc_ns", "gc_longest_ns"), 0)
+    packed = {"latency": Histogram().pack(), "ttft": Histogram().pack(), "lag": lag.pack()}
+    return msgspec.msgpack.encode(Beat(at_ns=at(ms), cpu_s=cpu_s, outcomes={}, steal_s=0.0, **packed, **nothing))
+
+
+def write(path, rows, *, worker=0, workers=1, share=None, unsent=0, close=True, run_id=RUN_ID, plan=0, beats=()):
+    """A worker's file. rows: (index, exchange) or (index, exchange, {lane, batch, final}). beats: payloads of its snapshots."""
     finals = [row for row in rows if len(row) < 3 or row[2].get("final", True)]
     writer = RecordWriter(
         path, run_id=run_id, plan=plan, worker=worker, workers=workers, share=len(finals) + unsent if share is None else share
@@ -53,13 +67,15 @@ def write(path, rows, *, worker=0, workers=1, share=None, unsent=0, close=True, 
     for index, made, *more in rows:
         settings = {"lane": 0, "batch": -1, "final": True, **(more[0] if more else {})}
         writer.request(made, index=index, phase=0, due_ns=made.due_ns, **settings)
+    for payload in beats:
+        writer.snapshot(payload)
     if close:
         writer.close()
     return writer
 
 
-def summarise(directory, rows, *, parts=1, max_concurrent=1, **facts):
-    """Deal the rows over as many files as there are parts, read them and reduce."""
+def summarise(directory, rows, *, parts=1, max_concurrent=1, beats=(), **facts):
+    """Deal the rows over as many files as there are parts, read them and reduce. beats: of each worker, those of its snapshots."""
     from loadgen.recorded import read_records  # numpy: the subprocesses of test_records start without
     from loadgen.reducer import reduce
 
@@ -68,7 +84,7 @@ def summarise(directory, rows, *, parts=1, max_concurrent=1, **facts):
     for part in range(parts):
         mine = rows[part::parts]
         path = directory / f"worker-{part}-of-{parts}.records"
-        write(path, mine, worker=part, workers=parts)
+        write(path, mine, worker=part, workers=parts, beats=beats[part] if beats else ())
         shares.append(len(mine))
         paths.append(path)
     facts = {"label": "x", "shares": tuple(shares), "count": sum(shares), **facts}

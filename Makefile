@@ -5,8 +5,7 @@ BIN    := $(VENV)/bin
 # What the installation compiles: when one of these changes, it is compiled again.
 COMPILED := $(shell sed -n 's/^  "\(\(clients\|loadgen\)\/.*\.py\)",$$/\1/p' pyproject.toml)
 
-# What tests the compiled modules runs on the interpreted ones, too: in a copy, since an import prefers what is compiled.
-.PHONY: demo test lint types unit accept clean
+.PHONY: demo test lint types unit interpreted accept clean
 
 $(VENV)/.installed: pyproject.toml hatch_build.py $(COMPILED)
 	$(PYTHON) -c 'import sys; sys.exit("loadgen needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -28,7 +27,16 @@ types: $(VENV)/.installed
 unit: $(VENV)/.installed
 	$(BIN)/pytest -m 'not accept'
 
-test: lint types unit
+# What tests the compiled modules runs on their sources, too: in a copy, since an import prefers what is compiled.
+INTERPRETED := build/interpreted
+interpreted: $(VENV)/.installed
+	rm -rf $(INTERPRETED) && mkdir -p $(INTERPRETED)
+	cp -R clients loadgen tests scripts pyproject.toml $(INTERPRETED)
+	rm -f $(INTERPRETED)/*/*.so
+	cd $(INTERPRETED) && PYTHONPATH=$$PWD $(CURDIR)/$(BIN)/pytest -q -m 'not accept' tests/clients $(foreach m,$(filter loadgen/%,$(COMPILED)),tests/loadgen/test_$(notdir $(m)))
+	rm -rf $(INTERPRETED)
+
+test: lint types unit interpreted
 
 accept: $(VENV)/.installed
 	$(BIN)/pytest -m accept -s

@@ -22,31 +22,36 @@ _MYPY = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"
 
 
 class CompiledPath(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's configuration type is its own business
-    """What hatchling calls before it builds."""
+    """What hatchling calls before it builds, and after."""
+
+    _scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile into the wheel, or beside the sources of an editable installation."""
         root = Path(self.root)
-        modules: list[str] = self.config["modules"]
-        _remove(root)
+        editable = version == "editable"
+        if editable:
+            _remove(root)
         if os.environ.get("LOADGEN_COMPILE") == "0":
             return
-        with tempfile.TemporaryDirectory() as scratch:
-            try:
-                built = _compile(root, modules, Path(scratch))
-            except Exception as fault:
-                self.app.display_warning(f"not compiled, the request path will be interpreted and cost about twice as much: {fault}")
-                return
-            kept = root if version == "editable" else root / "build" / "compiled"
-            for path, relative in built.items():
-                place = kept / relative
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, place)
-                build_data["force_include"][str(place)] = str(relative)
+        self._scratch = tempfile.TemporaryDirectory()  # until the wheel is written
+        try:
+            built = _compile(root, self.config["modules"], Path(self._scratch.name))
+        except Exception as fault:
+            self.app.display_warning(f"not compiled, the request path will be interpreted and cost about twice as much: {fault}")
+            return
+        for path, relative in built.items():
+            if editable:
+                shutil.copyfile(path, root / relative)
+            else:
+                build_data["force_include"][str(path)] = str(relative)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        if version == "editable":  # they lie where the sources are
-            build_data["force_include"].clear()
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002  hatchling's signature
+        """Leave nothing behind."""
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
 
 def _compile(root: Path, modules: list[str], scratch: Path) -> dict[Path, Path]:
@@ -68,7 +73,6 @@ def _compile(root: Path, modules: list[str], scratch: Path) -> dict[Path, Path]:
 
 def _remove(root: Path) -> None:
     """What an earlier installation compiled: it would be imported instead of newer sources."""
-    shutil.rmtree(root / "build" / "compiled", ignore_errors=True)
     for place in (root, root / "clients", root / "loadgen"):
         for pattern in ("*.so", "*.pyd"):
             for path in place.glob(pattern):

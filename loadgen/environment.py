@@ -11,7 +11,7 @@ import platform
 import re
 import sys
 import time
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 
 import msgspec
@@ -24,7 +24,8 @@ _PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """load_average: of one minute, at the start. cores_usable: this process may run on; clock: what stamps are read from.
 
-    file_limit: soft and hard limit of open files. container: a file of this system says that it runs in one.
+    file_limit: soft and hard limit of open files. container: a file of this system says that it runs in one. compiled: the path of a
+    request is (hatch_build.py); interpreted, it costs about twice as much.
     """
 
     loadgen: str
@@ -40,6 +41,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str]
     proxies: dict[str, str]
     container: bool
+    compiled: bool
 
 
 def environment() -> Environment:
@@ -59,7 +61,14 @@ def environment() -> Environment:
         libraries={name: found for name in _LIBRARIES if (found := version(name))},
         proxies=proxies(),
         container=Path("/.dockerenv").exists() or Path("/run/.containerenv").exists(),
+        compiled=compiled(),
     )
+
+
+def compiled() -> bool:
+    """Whether this installation compiled the path of a request; all of its modules are or none."""
+    found = util.find_spec("clients.wire_connection")
+    return found is not None and found.origin is not None and not found.origin.endswith(".py")
 
 
 def version(distribution: str) -> str | None:

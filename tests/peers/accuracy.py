@@ -1,6 +1,6 @@
 """Are the times that a run reports those that the server made? 1,024 streams, each one event every 20 ms, one worker on one core.
 
-    .venv/bin/python tests/peers/accuracy.py [--rounds 3] [--streams 1024] [--requests 6]
+    .venv/bin/python tests/peers/accuracy.py [--rounds 3] [--streams 1024] [--requests 8]
 
 Knows two accounts of the same events, and the bounds. Against the C server: quantiles of TTFT (from sent) and ITL, the records' minus
 the server's own, over the same stretch: from a moment amid the first answers, which the server names, to the end, so that of the
@@ -34,10 +34,13 @@ _STUCK_S = 120
 
 
 class Round(NamedTuple):
-    """One run. ours, theirs: metric -> percentile -> milliseconds, from the moment on; run: what run.json says; lost: what does not agree."""
+    """One run. ours, theirs: metric -> percentile -> milliseconds, from the moment on. transit: from sent until the server had read it,
+    which is in our TTFT and not in the server's. lost: what does not agree.
+    """
 
     ours: dict
     theirs: dict
+    transit: dict
     run: Run
     stats: dict
     lost: list
@@ -67,6 +70,15 @@ def ttft_ms(records, since_ns):
     heads = records.heads
     chosen = heads["first_output_ns"] >= since_ns
     return (heads["first_output_ns"][chosen] - heads["sent_ns"][chosen]) / 1e6
+
+
+def transit_ms(records, arrivals_ns, since_ns):
+    """From sent until read, of the requests that were sent at that moment or later: of the k-th sent to the k-th read."""
+    sent_ns = np.sort(records.heads["sent_ns"])
+    read_ns = np.sort(arrivals_ns)[PROBE_REQUESTS:]
+    if len(sent_ns) != len(read_ns):
+        raise SystemExit(f"{len(sent_ns):,} requests were sent, the server read {len(read_ns):,}")
+    return ((read_ns - sent_ns) / 1e6)[sent_ns >= since_ns]
 
 
 def itl_ms(records, since_ns):
@@ -100,18 +112,20 @@ def measured(streams, requests):
     with rig.Server(f"--ttft-ms {TTFT_MS} --itl-us {ITL_US}") as server:
         options = f"--processes 1 --max-concurrent {streams} --num-requests {streams * requests} --max-tokens {TOKENS}"
         run = bench(server, options, settled(streams * TOKENS // 2))
-        stats = server.ask("/stats")
+        stats, arrivals_ns = server.ask("/stats"), server.arrivals_ns()
     since_ns = run.meanwhile
     ours = {"TTFT": quantiles(ttft_ms(run.records, since_ns)), "ITL": quantiles(itl_ms(run.records, since_ns))}
     theirs = {"TTFT": stats["server_ttft_ms"], "ITL": stats["server_itl_ms"]}
-    return Round(ours, theirs, run, stats, differences(run, stats), server.others)
+    transit = quantiles(transit_ms(run.records, arrivals_ns, since_ns))
+    return Round(ours, theirs, transit, run, stats, differences(run, stats), server.others)
 
 
 def show(number, one):
     whole, late = one.run.summary.whole, one.stats["server_late_ms"]
     print(
         f"round {number}: {one.run.summary.ok:,} of {one.run.summary.requests:,} ok, {one.run.summary.tokens.events:,} events, "
-        f"{one.stats['inflight_max']:,} in flight; server late p50 {late['p50']:.2f}, p99 {late['p99']:.2f} ms; "
+        f"{one.stats['inflight_max']:,} in flight; server late p50 {late['p50']:.2f}, p99 {late['p99']:.2f} ms, "
+        f"{one.transit['p50']:.2f}, {one.transit['p99']:.2f} ms from sent until it had read a request; "
         f"{whole.coalesced_share:.1%} of events in one read with another; others took {one.others:.0%} of the cores"
     )
     for metric, reported in (("TTFT", whole.ttft_from_sent), ("ITL", whole.itl)):
@@ -168,7 +182,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="against either server")
     parser.add_argument("--streams", type=int, default=1024)
-    parser.add_argument("--requests", type=int, default=6, help="of each stream, one after another; at least 3")
+    parser.add_argument("--requests", type=int, default=8, help="of each stream, one after another; at least 3")
     arguments = parser.parse_args()
     rounds = []
     for number in range(arguments.rounds):

@@ -20,11 +20,11 @@ VIRTUAL_REQUESTS = 24_000
 
 
 def grid(tmp_path, *words, timeout):
-    """Run a grid; its document. The whole of its text is shown when it fails."""
+    """Run a grid; its document and its report. The whole of its text is shown when it fails."""
     done = loadgen("grid", "--simulate", "--json", "--results-dir", tmp_path, *words, timeout=timeout)
     assert done.returncode == 0, done.stderr
     print(done.stderr)
-    return json.loads(done.stdout)
+    return json.loads(done.stdout), done.stderr
 
 
 def commas(values):
@@ -47,7 +47,7 @@ def test_best_is_the_concurrency_that_the_server_admits(tmp_path, seats, concurr
     """The olmocr profile unchanged, the server's max_num_seqs overridden, its times a quarter: `best` follows the server."""
     words = ["--model", "olmocr", "--sim-max-num-seqs", seats, "--sim-time-scale", 0.25, "--max-tokens", max_tokens, "--ignore-eos"]
     words += ["--concurrencies", commas(concurrencies), "--batch-sizes", batches, "--num-requests", requests]
-    document = grid(tmp_path, *words, timeout=1400)
+    document, _ = grid(tmp_path, *words, timeout=1400)
     assert document["run"]["profile"]["max_num_seqs"] == 4
     assert document["grid"]["best"]["max_concurrent"] == seats
     assert document["accounting"]["ok"] == document["accounting"]["scheduled"]
@@ -68,7 +68,7 @@ def test_the_knee_is_where_virtual_time_computes_it(request, tmp_path, overrides
     words += ["--max-tokens", max_tokens, "--num-requests", requests, "--ignore-eos", "--repeats", repeats]
     for name, value in overrides.items():
         words += [f"--sim-{name.replace('_', '-')}", value]
-    document = grid(tmp_path, *words, timeout=1400)
+    document, _ = grid(tmp_path, *words, timeout=1400)
     plans = [plan["summary"] for plan in document["plans"] if plan["plan"]["purpose"] == "measure"]
     prompt_tokens = round(plans[0]["tokens"]["prompt"] / plans[0]["ok"])
     settings = load_settings("gpt-oss-20b", **overrides)
@@ -82,6 +82,40 @@ def test_the_knee_is_where_virtual_time_computes_it(request, tmp_path, overrides
     print(f"lateness {lateness:.2%} of a step")
     if request.node.get_closest_marker("accept"):
         assert lateness < LATENESS
+
+
+# Server, grid, and the cell that must be named. Of the short one no cell comes near it: half the slots give half the throughput, and a
+# barrier behind answers of unequal length leaves half of them idle (the longest of four is twice the mean).
+SAME_BEST = [
+    pytest.param(
+        ["--model", "gpt-oss-20b", "--sim-max-num-seqs", 4, "--sim-time-scale", 0.2, "--sim-eos-mean-tokens", 40, "--max-tokens", 256],
+        ["--concurrencies", "2,4", "--batch-sizes", "none,4", "--num-requests", 32, "--input-len", 8, "--repeats", 1],
+        (4, None),
+        id="short",
+    ),
+    pytest.param(
+        ["--model", "olmocr", "--sim-max-num-seqs", 6, "--sim-time-scale", 0.25, "--max-tokens", 128, "--ignore-eos"],
+        ["--concurrencies", "2,4,6,8", "--batch-sizes", "none", "--num-requests", 64],
+        (6, None),
+        marks=pytest.mark.accept,
+        id="full",
+    ),
+]
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(("server", "cells", "best"), SAME_BEST)
+def test_both_transports_name_the_same_best(tmp_path, server, cells, best):
+    """The same grid with each: the same cell, every token that the server counted, and a report that names its transport."""
+    for transport in ("wire", "aiohttp"):
+        document, text = grid(tmp_path, *server, *cells, "--num-warmups", 0, "--transport", transport, timeout=700)
+        named = document["grid"]["best"]
+        assert (named["max_concurrent"], named["batch_size"]) == best, transport
+        assert document["run"]["target"]["transport"] == transport
+        assert f"\nclient     {transport}, reads stamped at arrival; " in text
+        assert document["accounting"]["ok"] == document["accounting"]["scheduled"]
+        for plan in document["plans"]:
+            assert plan["server"]["generation_tokens"] == plan["summary"]["tokens"]["completion"]
 
 
 def knee(throughput):

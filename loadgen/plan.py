@@ -13,6 +13,7 @@ import msgspec
 
 from clients.errors import UsageError
 from clients.lanes import Lanes, lane_count
+from loadgen.schedule import Schedule
 
 Purpose = Literal["warmup", "measure"]
 Cache = Literal["unique", "shared", "pixels"]
@@ -22,11 +23,14 @@ LARGEST_CONCURRENCY = 50_000
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A closed loop of `max_concurrent` requests in flight, in batches of `batch_size` or without barriers (None).
+    """A closed loop of `max_concurrent` requests in flight, in batches of `batch_size` or without barriers (None); or, with a `schedule`, an
+    open loop, which `max_concurrent` only bounds: a request that it holds back is late from its due.
 
     number: its place in the run; it is part of what makes its prompts unique. num_requests or duration_s: when it ends,
     exactly one is set. grace_s: how long requests in flight may go on after a duration's end. salt: what sets the prompts of
-    this run apart from those of an earlier run of the same seed, which a server may still hold in its cache.
+    this run apart from those of an earlier run of the same seed, which a server may still hold in its cache. levels: a closed loop's
+    slots over time, (seconds from the start, slots) in order, the last one for the rest; max_concurrent is the largest of them.
+    lead_s, tail_s: what is left out of the measuring window at its beginning and end (ramps), by due.
     """
 
     number: int
@@ -44,6 +48,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     salt: int = 0
     cache: Cache = "unique"
     first_item: int = 0
+    schedule: Schedule | None = None
+    levels: tuple[tuple[float, int], ...] = ()
+    lead_s: float = 0.0
+    tail_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise UsageError naming the field: a plan that exists can be run."""
@@ -57,6 +65,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise UsageError(f"num_requests: got {self.num_requests}, takes 1 or more")
         if self.duration_s is not None and not 0 < self.duration_s < float("inf"):
             raise UsageError(f"duration: got {self.duration_s}, takes a time above 0 s")
+        if self.schedule is not None and (self.batch_size is not None or self.levels):
+            raise UsageError("schedule: an open loop has neither batches nor levels of concurrency")
+        if self.levels and (self.levels[0][0] != 0 or list(self.levels) != sorted(self.levels) or self.batch_size is not None):
+            raise UsageError("levels: takes rising times from 0 s on, without batches")
+        if self.levels and max(slots for _, slots in self.levels) != self.max_concurrent:
+            raise UsageError(f"max_concurrent: got {self.max_concurrent}, takes the largest of its levels")
+        if self.lead_s < 0 or self.tail_s < 0:
+            raise UsageError(f"lead_s, tail_s: got {self.lead_s} and {self.tail_s}, take times of at least 0 s")
         if not 1 <= self.workers <= self.largest_workers(self.max_concurrent, self.batch_size, self.num_requests):
             raise UsageError(f"workers: got {self.workers}, but some of them would have no slot")
 

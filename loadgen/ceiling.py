@@ -66,7 +66,8 @@ def recall(transport: str) -> KeptCeiling | None:
 
 
 def _machine(facts: Environment, transport: str) -> tuple[str, ...]:
-    return (facts.loadgen, facts.python, facts.platform, facts.cpu, f"{facts.cores_usable} of {facts.cores} cores", transport)
+    path = "compiled" if facts.compiled else "interpreted"
+    return (facts.loadgen, facts.python, path, facts.platform, facts.cpu, f"{facts.cores_usable} of {facts.cores} cores", transport)
 
 
 def _path(machine: tuple[str, ...]) -> Path:

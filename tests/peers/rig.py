@@ -127,8 +127,9 @@ def spread(values):
     return f"{statistics.median(values):8.2f} [{min(values):.2f} .. {max(values):.2f}]"
 
 
-def within(name, found, limit, unit):
+def within(name, found, limit, unit, note=""):
     """Say whether what was found is within its bound, and by what; returns whether it is."""
     met = found <= limit
-    print(f"{'met    ' if met else 'NOT MET'}  {name}: {found:,.2f} {unit}, at most {limit:,.2f}")
+    figure = f"{found:,.2f}" if isinstance(found, float) else f"{found:,}"
+    print(f"{'met    ' if met else 'NOT MET'}  {name}: {figure} {unit}, at most {limit:,g} {note}".rstrip())
     return met

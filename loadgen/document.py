@@ -16,7 +16,8 @@ from clients.errors import UsageError
 from clients.secret import MASK
 from loadgen.ceiling import KeptCeiling
 from loadgen.environment import Environment, environment
-from loadgen.plan_report import PlanReport, plan_report
+from loadgen.objectives import Objective
+from loadgen.plan_report import Asked, PlanReport, plan_report
 from loadgen.rundir import run_key
 from loadgen.summary import SCHEMA, STANDARD_PERCENTILES, Accounting, Cell, Reason, Standing, Summary, Verdict
 from loadgen.target import Target
@@ -37,7 +38,7 @@ class Opening(msgspec.Struct, kw_only=True):
     that the user named, which alone can have too few samples. stamping: where reads are stamped (`arrival`: in the
     protocol's callback; `wake`: where the reader wakes). simulator: the parameters of the embedded one, when it was the server.
     ceiling: what a self-test of this machine, version and transport had found; the verdict goes by it, here and wherever the report
-    is made again. None: there was none.
+    is made again. None: there was none. objectives: what makes a request good; attainment: the share of them that shall be.
     """
 
     id: str
@@ -59,6 +60,8 @@ class Opening(msgspec.Struct, kw_only=True):
     metadata: dict[str, str] = {}
     notes: list[str] = []
     ceiling: KeptCeiling | None = None
+    objectives: tuple[Objective, ...] = ()
+    attainment: float | None = None
 
     @classmethod
     def of(
@@ -80,6 +83,8 @@ class Opening(msgspec.Struct, kw_only=True):
         metadata: Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
         ceiling: KeptCeiling | None = None,
+        objectives: Sequence[Objective] = (),
+        attainment: float | None = None,
     ) -> Opening:
         """The opening of a run that starts now on this machine."""
         return cls(
@@ -102,6 +107,8 @@ class Opening(msgspec.Struct, kw_only=True):
             metadata=dict(metadata or {}),
             notes=list(notes),
             ceiling=ceiling,
+            objectives=tuple(objectives),
+            attainment=attainment,
         )
 
 
@@ -153,7 +160,8 @@ def write_opening(directory: RunDirectory, opening: Opening) -> None:
 def reduced(place: Path, opening: Opening) -> PlanReport:
     """What the files of one plan say. Once its workers have ended that changes no more, so a live run may keep it for `conclude`."""
     # Not the directory's own name: a run that was copied or renamed is still the run that it was.
-    return plan_report(place, run_key(opening.id), opening.percentiles, opening.asked_percentiles, opening.ceiling)
+    asked = Asked(opening.percentiles, opening.asked_percentiles, opening.objectives, opening.attainment, opening.ceiling)
+    return plan_report(place, run_key(opening.id), asked)
 
 
 def conclude(directory: RunDirectory, kept: Mapping[str, PlanReport], *, interrupted: int | None) -> Document:

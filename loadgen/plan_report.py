@@ -7,7 +7,7 @@ not hide the others.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,11 +15,13 @@ from clients.errors import UsageError
 from loadgen.plan import Plan
 from loadgen.scrape import ServerDelta
 from loadgen.summary import STANDARD_PERCENTILES, PlanFacts, Summary, Verdict
+from loadgen.timetable import TIMETABLE, Timetable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from loadgen.ceiling import KeptCeiling
+    from loadgen.objectives import Objective
 
 Said = TypeVar("Said")
 
@@ -39,17 +41,18 @@ class PlanReport(msgspec.Struct, kw_only=True, frozen=True):
     absent: str = ""
 
 
-def plan_report(
-    place: Path,
-    run_id: bytes,
-    percentiles: tuple[float, ...],
-    asked_percentiles: tuple[float, ...],
-    ceiling: KeptCeiling | None = None,
-) -> PlanReport:
-    """The report of the plan whose directory is `place`.
+class Asked(NamedTuple):
+    """What a run asks of each of its plans: what to compute, what to judge by. named_percentiles: those that the user named."""
 
-    run_id: what its record files must carry (`rundir.run_key`). The rest is the run's own: what to compute, what to judge by.
-    """
+    percentiles: tuple[float, ...] = STANDARD_PERCENTILES
+    named_percentiles: tuple[float, ...] = ()
+    objectives: tuple[Objective, ...] = ()
+    attainment: float | None = None
+    ceiling: KeptCeiling | None = None
+
+
+def plan_report(place: Path, run_id: bytes, asked: Asked) -> PlanReport:
+    """The report of the plan whose directory is `place`. run_id: what its record files must carry (`rundir.run_key`)."""
     try:
         plan = msgspec.json.decode((place / "plan.json").read_bytes(), type=Plan)
     except FileNotFoundError:
@@ -64,20 +67,20 @@ def plan_report(
     from loadgen.verdict import judge
 
     try:
-        summary = reduce(read_records(paths, (run_id, plan.number)), facts(plan, percentiles))
+        summary = reduce(read_records(paths, (run_id, plan.number)), facts(plan, asked))
     except (ValueError, OSError) as error:
         return PlanReport(directory=place.name, plan=plan, absent=f"its records cannot be read: {error}")
     return PlanReport(
         directory=place.name,
         plan=plan,
         summary=summary,
-        verdict=judge(summary, asked_percentiles, ceiling),
+        verdict=judge(summary, asked.named_percentiles, asked.ceiling),
         server=_said(place / "server.json", ServerDelta),
         simulator=_said(place / "simulator.json", dict[str, Any]),
     )
 
 
-def facts(plan: Plan, percentiles: tuple[float, ...] = STANDARD_PERCENTILES) -> PlanFacts:
+def facts(plan: Plan, asked: Asked = Asked()) -> PlanFacts:  # noqa: B008  # immutable
     """What the reducer must know of a plan."""
     shares = [plan.share(worker) for worker in range(plan.workers)]
     return PlanFacts(
@@ -85,10 +88,16 @@ def facts(plan: Plan, percentiles: tuple[float, ...] = STANDARD_PERCENTILES) -> 
         max_concurrent=plan.max_concurrent,
         workers=plan.workers,
         shares=tuple(share for share in shares if share is not None),
-        count=plan.num_requests,
+        count=plan.num_requests if scheduled is None else scheduled,
         duration_s=plan.duration_s,
         batch_size=plan.batch_size,
-        percentiles=percentiles,
+        open_loop=plan.schedule is not None,
+        levels=len(plan.levels),
+        lead_s=plan.lead_s,
+        tail_s=plan.tail_s,
+        percentiles=asked.percentiles,
+        objectives=asked.objectives,
+        attainment=asked.attainment,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from clients.errors import Outcome
 from loadgen import records as fmt
 from loadgen.accounting import account_all, account_workers, count_outcomes
+from loadgen.goodput import goodput_of
 from loadgen.measures import Measuring, completion_tokens
 from loadgen.percentiles import describe
 from loadgen.strain import effort, handled
@@ -70,6 +71,7 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
         notes=[f"{refusal.path} was not read: {refusal.reason}" for refusal in records.refused],
         ended_rps=ended_rps,
         events_rps=events_rps,
+        goodput=goodput_of(heads, window, facts.objectives, facts.attainment),
     )
 
 

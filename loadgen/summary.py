@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from loadgen.objectives import Metric, Objective
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -30,8 +32,9 @@ def percentile_key(percent: float) -> str:
 class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the reducer must know of one plan that its records do not say.
 
-    shares: requests of each worker, empty for a run by duration; count: their sum, None for a run by duration.
-    workers: how many were started (their numbers are 0..workers-1). percentiles: what was asked for, in percent.
+    shares: requests of each worker, empty for a closed loop by duration; count: their sum, None for a closed loop by duration.
+    workers: how many were started (their numbers are 0..workers-1). percentiles: what was asked for, in percent. objectives: what makes
+    a request good; attainment: the share of requests that shall be.
     """
 
     label: str
@@ -42,13 +45,20 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     duration_s: float | None = None
     batch_size: int | None = None
     percentiles: tuple[float, ...] = STANDARD_PERCENTILES
+    open_loop: bool = False
+    levels: int = 0
+    lead_s: float = 0.0
+    tail_s: float = 0.0
+    objectives: tuple[Objective, ...] = ()
+    attainment: float | None = None
 
 
 class Percentile(msgspec.Struct, frozen=True, kw_only=True):
     """One percentile with its 95 % confidence interval by order statistics; a bound is None where no sample can give it.
 
     needs: the fewest samples that say something about this percentile; with fewer, `enough` is False and the value is printed
-    with the mark `n<needs`.
+    with the mark `n<needs`. effective: as how many independent samples those that there are count here, for samples that follow each
+    other are alike (`dependence.py`); interval and `enough` go by it. None: not known, all were taken for independent.
     """
 
     percent: float
@@ -57,6 +67,7 @@ class Percentile(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None
     needs: int
     enough: bool
+    effective: int | None = None
 
     @property
     def mark(self) -> str:
@@ -178,6 +189,46 @@ class Batches(msgspec.Struct, frozen=True, kw_only=True):
     straggler_waste: float | None
 
 
+class Attained(msgspec.Struct, frozen=True, kw_only=True):
+    """One objective: of the judged requests, those within its limit. low, high: the share's 95 % interval by effective samples."""
+
+    metric: Metric
+    limit_s: float
+    judged: int
+    within: int
+    share: float | None
+    low: float
+    high: float
+
+
+class Goodput(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests due in the measuring window that kept all objectives (times from due), each second of it and as a share of those judged.
+
+    failed: of the misses, those that failed, timed out or were dropped. undecided: cancelled by us before they had missed; not judged.
+    effective: independent samples that the judged are worth. low, high: the share's 95 % interval; assured: with 95 % confidence the
+    share is at least this. later_share: of the second half, which a growing queue spoils first. attainment: the share asked for.
+    """
+
+    rps: float
+    good: int
+    judged: int
+    undecided: int
+    failed: int
+    share: float | None
+    low: float
+    high: float
+    assured: float
+    effective: float
+    later_share: float | None
+    attainment: float | None
+    objectives: list[Attained]
+
+    @property
+    def missed(self) -> bool:
+        """The share that was asked for was not reached; a share that was reached but is not sure is no miss."""
+        return self.attainment is not None and self.share is not None and self.share < self.attainment
+
+
 class Accounting(msgspec.Struct, frozen=True, kw_only=True):
     """scheduled = ok + failed + timed_out + cancelled + dropped + unsent + in_flight, or `problems` says what is wrong.
 
@@ -216,10 +267,69 @@ class WorkerSummary(msgspec.Struct, frozen=True, kw_only=True):
     loop_lag: Distribution | None = None
 
 
+class Lateness(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the requests due in the ranked stretch: how late each was sent, and whose doing that was.
+
+    own: late from when it was due and a slot was free for it: the client's. held: those that were due while all slots of their worker
+    were taken; waited: how long these then queued for one, which is the server's or the bound's doing. missed: not sent
+    in time, though a slot was free: later than a tenth of a second, or never. offered_rps: due, over the stretch's length.
+    """
+
+    requests: int
+    offered_rps: float
+    own: Distribution | None
+    held: int
+    waited: Distribution | None
+    missed: int
+
+
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
+    """One way in which later requests fared other than earlier ones. p: how often chance alone gives as much.
+
+    share: of the median, by how much the end differs from the beginning (trend), the rest from what was before `at_s` (change).
+    at_s: seconds since the first due.
+    """
+
+    metric: str
+    kind: Literal["trend", "change"]
+    p: float
+    share: float
+    at_s: float
+
+
+class Little(msgspec.Struct, frozen=True, kw_only=True):
+    """Little's law over a stretch: on average in flight, requests/s that ended in it, and their mean time from sent to end.
+
+    off: |in_flight - rate * residence| / in_flight: what the edges of the stretch cut, on balance; it grows with a backlog.
+    """
+
+    in_flight: float
+    rate_rps: float
+    residence_s: float
+    off: float
+
+
+class Steadiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Was the stretch the same from its beginning to its end? Of the requests due in the ranked stretch (`steadiness.py`).
+
+    judged: whether the plan wanted it so, and there were enough requests to tell; else `absent` says why not. warmup_s: what MSER-5 left
+    out at the beginning of the measuring window, None where the steady stretch is not found by it (closed loops). effective: as how
+    many independent requests the fewest-counting metric goes. drifts: those beyond chance and large enough to matter.
+    """
+
+    judged: bool
+    absent: str
+    warmup_s: float | None
+    effective: int | None
+    drifts: list[Drift]
+    little: Little | None
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """One plan, reduced. `whole`: the measuring window; of a fixed number of requests, first due to last end.
 
-    steady: while all slots were busy; None for the reason in `steady_absent`. In `whole`, requests_rps is successful completions
+    steady: of a closed loop, while all slots were busy; of an open one, from the end of the warm-up that MSER-5 finds; None for the
+    reason in `steady_absent`. In `whole`, requests_rps is successful completions
     over length. In `steady` and `batch_means` a request counts by the share of it that was done inside (first to last output; due
     to end where all output came at once), since whole requests would make each edge worth up to max_concurrent of them.
     batch_means: requests/s in equal slices of the steady stretch (of the whole run if there is none).
@@ -251,6 +361,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     ended_rps: float | None = None
     events_rps: float | None = None
+    goodput: Goodput | None = None
 
     @property
     def ranked(self) -> Measures:

@@ -24,11 +24,12 @@ def lane_count(max_concurrent: int, batch_size: int) -> int:
 class _Lane:
     """Where one lane stands: its batch, how many of that are given out, how many of those have not ended."""
 
-    __slots__ = ("batch", "in_flight", "number", "slots", "taken")
+    __slots__ = ("allowed", "batch", "in_flight", "number", "slots", "taken")
 
     def __init__(self, number: int, slots: int) -> None:
         self.number = number
         self.slots = slots
+        self.allowed = slots
         self.batch = number
         self.taken = 0
         self.in_flight = 0
@@ -99,6 +100,20 @@ class Lanes:
         lane.taken = 0
         return self._fill(lane, now_ns + self._delay_ns)
 
+    def allow(self, slots: int, now_ns: int) -> list[Turn]:
+        """Without batches: from now on only so many of the slots may be used. The turns that fall due because they are more than before.
+
+        What is in flight beyond them goes on to its end.
+        """
+        _check("slots", slots, 0)
+        if self._batch_size is not None or slots > self.slots:
+            raise UsageError(f"slots: got {slots}, takes 0 to {self.slots}, without batches")
+        turns: list[Turn] = []
+        for lane in self._lanes.values():
+            lane.allowed = slots
+            turns += self._fill(lane, now_ns)
+        return turns
+
     def share(self) -> int | None:
         """How many of the `count` requests belong to this part; None for an endless run."""
         if self._count is None:
@@ -113,7 +128,7 @@ class Lanes:
 
     def _fill(self, lane: _Lane, due_ns: int) -> list[Turn]:
         turns: list[Turn] = []
-        while lane.in_flight < lane.slots and (index := self._next_index(lane)) is not None:
+        while lane.in_flight < lane.allowed and (index := self._next_index(lane)) is not None:
             lane.taken += 1
             lane.in_flight += 1
             turns.append(Turn(index, lane.number, due_ns))

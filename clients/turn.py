@@ -9,8 +9,12 @@ import msgspec
 
 
 class Turn(msgspec.Struct, frozen=True, gc=False):
-    """Request `index` may go at `due_ns`, in a slot of `lane`. Give it back to `Lanes.freed` when it has ended."""
+    """Request `index` may go at `due_ns`, in a slot of `lane`. Give it back to `Lanes.freed` when it has ended.
+
+    held_back: when it fell due (in an open loop), as many were in flight as may be.
+    """
 
     index: int
     lane: int
     due_ns: int
+    held_back: bool = False

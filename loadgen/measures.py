@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
 
 class Measuring:
-    """The final frames of one plan, ready to be measured over any stretch. percents: beyond the standard ones."""
+    """The final frames of one plan, ready to be measured over any stretch. percents: beyond the standard ones.
 
-    def __init__(self, records: Records, percents: Sequence[float] = (), exact_gaps: int = EXACT_GAPS) -> None:
+    start_ns: the plan's start instant, 0 where it is not known; then the first due stands for it.
+    """
+
+    def __init__(self, records: Records, percents: Sequence[float] = (), exact_gaps: int = EXACT_GAPS, start_ns: int = 0) -> None:
         heads = records.heads
         self.percents = tuple(sorted({*STANDARD_PERCENTILES, *percents}))
         self.from_histogram = False  # whether any stretch had too many gaps to pool exactly
@@ -40,7 +43,7 @@ class Measuring:
         self._rows = np.flatnonzero(heads["outcome"] == Outcome.OK)  # all below are of successful requests, but for the next three
         self._in_flight = intervals(heads["sent_ns"], heads["end_ns"])
         self._all_due = heads["due_ns"]
-        self._origin_ns = int(heads["due_ns"].min()) if len(heads) else 0
+        self._origin_ns = start_ns or (int(heads["due_ns"].min()) if len(heads) else 0)
         # A column at a time: whole rows would copy the file.
         self._due, self._sent, self._end = (heads[name][self._rows] for name in ("due_ns", "sent_ns", "end_ns"))
         self._output, self._last = heads["first_output_ns"][self._rows], heads["last_output_ns"][self._rows]

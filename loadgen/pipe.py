@@ -14,7 +14,7 @@ from loadgen.target import Target
 
 
 class Assign(msgspec.Struct, tag="assign", frozen=True, kw_only=True):
-    """Parent, first: everything a worker needs. key: travels here and nowhere else."""
+    """Parent, first: everything a worker needs. key: travels here and nowhere else. timetable: of an open loop, the file of its dues."""
 
     plan: Plan
     target: Target
@@ -23,6 +23,7 @@ class Assign(msgspec.Struct, tag="assign", frozen=True, kw_only=True):
     run_id: str
     workload: str
     records: str
+    timetable: str = ""
 
 
 class Start(msgspec.Struct, tag="start", frozen=True):

@@ -71,6 +71,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise UsageError("levels: takes rising times from 0 s on, without batches")
         if self.levels and max(slots for _, slots in self.levels) != self.max_concurrent:
             raise UsageError(f"max_concurrent: got {self.max_concurrent}, takes the largest of its levels")
+        if self.levels and self.num_requests is not None and self.levels[-1][1] < self.workers:
+            raise UsageError(f"levels: the last one is {self.levels[-1][1]}, but {self.workers} workers have a share to send in it")
         if self.lead_s < 0 or self.tail_s < 0:
             raise UsageError(f"lead_s, tail_s: got {self.lead_s} and {self.tail_s}, take times of at least 0 s")
         if not 1 <= self.workers <= self.largest_workers(self.max_concurrent, self.batch_size, self.num_requests):
@@ -96,6 +98,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             parts=self.workers,
         )
 
-    def share(self, worker: int) -> int | None:
-        """How many of `num_requests` are this worker's; None when the plan ends by time."""
-        return self.lanes(worker).share()
+    def part(self, slots: int, worker: int) -> int:
+        """How many of so many slots of all workers are this one's (DESIGN.md, "Concurrency N over P workers")."""
+        return slots // self.workers + (worker < slots % self.workers)
+
+    def share(self, worker: int, scheduled: int | None = None) -> int | None:
+        """How many requests are this worker's; None when a closed loop ends by time. scheduled: of an open loop, entries of its timetable."""
+        if self.schedule is None:
+            return self.lanes(worker).share()
+        return None if scheduled is None else len(range(worker, scheduled, self.workers))

@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 
 from clients.errors import UsageError
+from loadgen.breakdown import break_down, waited
 from loadgen.plan import Plan
-from loadgen.scrape import ServerDelta
+from loadgen.scrape import Readings
+from loadgen.server_side import ServerSide, server_side
 from loadgen.summary import STANDARD_PERCENTILES, PlanFacts, Summary, Verdict
 from loadgen.timetable import TIMETABLE, Timetable
+from loadgen.watch import FILE_NAME, read_moments
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from loadgen.ceiling import KeptCeiling
     from loadgen.objectives import Objective
@@ -29,14 +35,14 @@ Said = TypeVar("Said")
 class PlanReport(msgspec.Struct, kw_only=True, frozen=True):
     """One plan: what was to be done, what came of it. absent: why there is no summary, "" when there is one.
 
-    server: what the server counted meanwhile. simulator: what the embedded one says of itself, its lateness above all.
+    server: what the server says of it, None when it was not asked. simulator: what the embedded one says of itself, its lateness above all.
     """
 
     directory: str
     plan: Plan | None = None
     summary: Summary | None = None
     verdict: Verdict | None = None
-    server: ServerDelta | None = None
+    server: ServerSide | None = None
     simulator: dict[str, Any] | None = None
     absent: str = ""
 
@@ -67,7 +73,9 @@ def plan_report(place: Path, run_id: bytes, asked: Asked) -> PlanReport:
     from loadgen.verdict import judge
 
     try:
-        summary = reduce(read_records(paths, (run_id, plan.number)), facts(plan, asked))
+        records = read_records(paths, (run_id, plan.number))
+        scheduled = None if plan.schedule is None else len(Timetable(place / TIMETABLE))
+        summary = reduce(records, facts(plan, asked, scheduled))
     except (ValueError, OSError) as error:
         return PlanReport(directory=place.name, plan=plan, absent=f"its records cannot be read: {error}")
     return PlanReport(
@@ -75,14 +83,14 @@ def plan_report(place: Path, run_id: bytes, asked: Asked) -> PlanReport:
         plan=plan,
         summary=summary,
         verdict=judge(summary, asked.named_percentiles, asked.ceiling),
-        server=_said(place / "server.json", ServerDelta),
+        server=_served(place, records.heads, summary),
         simulator=_said(place / "simulator.json", dict[str, Any]),
     )
 
 
-def facts(plan: Plan, asked: Asked = Asked()) -> PlanFacts:  # noqa: B008  # immutable
-    """What the reducer must know of a plan."""
-    shares = [plan.share(worker) for worker in range(plan.workers)]
+def facts(plan: Plan, asked: Asked = Asked(), scheduled: int | None = None) -> PlanFacts:  # noqa: B008  # immutable
+    """What the reducer must know of a plan. scheduled: of an open loop, the entries of its timetable."""
+    shares = [plan.share(worker, scheduled) for worker in range(plan.workers)]
     return PlanFacts(
         label=plan.label,
         max_concurrent=plan.max_concurrent,
@@ -98,6 +106,21 @@ def facts(plan: Plan, asked: Asked = Asked()) -> PlanFacts:  # noqa: B008  # imm
         percentiles=asked.percentiles,
         objectives=asked.objectives,
         attainment=asked.attainment,
+    )
+
+
+def _served(place: Path, heads: NDArray[np.void], summary: Summary) -> ServerSide | None:
+    """What the server's reads around and during the plan say, and where the time of its requests went."""
+    readings = _said(place / "server.json", Readings)
+    if readings is None:
+        return None
+    origin_ns = int(heads["due_ns"].min()) if len(heads) else readings.before.ended_ns
+    window_ns = origin_ns + round(summary.whole.start_s * 1e9), origin_ns + round(summary.whole.end_s * 1e9)
+    side = server_side(readings, read_moments(place / FILE_NAME), window_ns)
+    return msgspec.structs.replace(
+        side,
+        ttft=break_down("ttft", side.times, waited(heads, "ttft")),
+        latency=break_down("latency", side.times, waited(heads, "latency")),
     )
 
 

@@ -31,7 +31,7 @@ SEGMENT_BYTES: Final = 4 << 20  # one posix_fallocate and one mmap per ~30,000 s
 ERROR_BYTES: Final = 512  # enough for one line of a server's message; a thousand failures stay under a segment
 
 FINAL, ATTEMPT, SNAPSHOT, END = 1, 2, 3, 4
-STREAMED, TOKENS_KNOWN, HAS_USAGE = 1, 2, 4
+STREAMED, TOKENS_KNOWN, HAS_USAGE, HELD_BACK = 1, 2, 4, 8
 NO_BATCH: Final = -1
 
 FINISHES: Final = ("none", "stop", "length", "tool_calls", "content_filter", "other")
@@ -52,7 +52,8 @@ HEADER_FIELDS: Final = (
     ("started_wall_ns", "q"),
     ("share", "q"),  # requests of a fixed-N plan that are this worker's; -1 for a run by duration
 )
-COUNTER_FIELDS: Final = ("scheduled", "sent", "finished", "in_flight_peak", "lost", "ended")  # u64 each, stored live
+# u64 each, stored live. start_ns: the plan's start instant, which no request is due before; 0 until it is known.
+COUNTER_FIELDS: Final = ("scheduled", "sent", "finished", "in_flight_peak", "lost", "ended", "start_ns")
 COUNTERS_AT: Final = 128
 PREFIX_FIELDS: Final = (("length", "I"), ("crc", "I"), ("kind", "H"), ("flags", "H"), ("count", "I"))
 HEAD_FIELDS: Final = (
@@ -92,7 +93,7 @@ _PREFIX = struct.Struct("<HHI")
 HEAD_BYTES: Final = _COMMIT.size + _HEAD.size
 PREFIX_BYTES: Final = _COMMIT.size + _PREFIX.size
 
-_SCHEDULED, _SENT, _FINISHED, _PEAK, _LOST, _ENDED = range(len(COUNTER_FIELDS))
+_SCHEDULED, _SENT, _FINISHED, _PEAK, _LOST, _ENDED, _START = range(len(COUNTER_FIELDS))
 _INT32_MAX = 2**31 - 1
 
 
@@ -135,6 +136,10 @@ class RecordWriter:
         state = f" FAILED: {self.failed}" if self.failed else ""
         return f"<RecordWriter scheduled={self._scheduled} sent={self._sent} finished={self._finished} bytes={self._used}{state}>"
 
+    def started(self, start_ns: int) -> None:
+        """The plan's start instant has come."""
+        self._counters[_START] = start_ns
+
     def scheduled(self, n: int = 1) -> None:
         """`n` more requests became due."""
         self._scheduled += n
@@ -151,17 +156,28 @@ class RecordWriter:
 
     # Hot path: all that a request costs in records. No allocation beyond the tail, no validation, one pack, one copy.
     def request(
-        self, exchange: Exchange, *, index: int, phase: int, lane: int, batch: int = NO_BATCH, due_ns: int, final: bool = True
+        self,
+        exchange: Exchange,
+        *,
+        index: int,
+        phase: int,
+        lane: int,
+        batch: int = NO_BATCH,
+        due_ns: int,
+        final: bool = True,
+        held_back: bool = False,
     ) -> None:
         """Keep a request that ended (`final`), or an attempt at one that will be tried again.
 
-        `due_ns` is the due of the request, whatever the attempt. Counters follow only a final one.
+        `due_ns` is the due of the request, whatever the attempt; held_back: as in `Turn`. Counters follow only a final one.
         """
         answer = exchange.answer
         gaps = answer.gaps_us
         count = len(gaps)
         tail = b""
         flags = STREAMED if exchange.request.stream else 0
+        if held_back:
+            flags |= HELD_BACK
         first_event_tokens = token_bytes = error_bytes = 0
         if answer.tokens_known and (tokens := answer.event_tokens):
             flags |= TOKENS_KNOWN

@@ -14,13 +14,13 @@ import numpy as np
 
 from clients.errors import Outcome
 from loadgen import records as fmt
+from loadgen import stretch
 from loadgen.accounting import account_all, account_workers, count_outcomes
 from loadgen.goodput import goodput_of
 from loadgen.measures import Measuring, completion_tokens
 from loadgen.percentiles import describe
 from loadgen.strain import effort, handled
-from loadgen.stretch import steady_stretch, whole_stretch
-from loadgen.summary import Attempts, Batches, Failure, Summary, Tokens, Wasted
+from loadgen.summary import Attempts, Batches, Failure, HeldBack, Summary, Tokens, Wasted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,10 +37,11 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
     heads = records.heads
     workers = account_workers(records, facts)
     accounting = account_all(records, workers, facts)
-    measuring = Measuring(records, facts.percentiles)
     due, end, ok = heads["due_ns"], heads["end_ns"], heads["outcome"] == Outcome.OK
-    window = whole_stretch(due, end, facts.duration_s)
-    steady, absent = steady_stretch(due, end, records.worker, heads["lane"], facts)
+    start_ns = max((file.counters["start_ns"] for file in records.files), default=0)
+    measuring = Measuring(records, facts.percentiles, start_ns=start_ns)
+    window = stretch.window(due, end, start_ns, facts)
+    steady, absent = stretch.steady_stretch(due, end, records.worker, heads["lane"], facts, window)
     whole = measuring.within(window, whole=True)
     steady_measures = None if steady is None else measuring.within(steady, whole=False)
     ranked = window if steady is None else steady
@@ -72,7 +73,16 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
         ended_rps=ended_rps,
         events_rps=events_rps,
         goodput=goodput_of(heads, window, facts.objectives, facts.attainment),
+        held_back=_held_back(heads, measuring.percents) if facts.open_loop else None,
     )
+
+
+def _held_back(heads: NDArray[np.void], percents: Sequence[float]) -> HeldBack:
+    """Whatever became of them after."""
+    held = heads[heads["flags"] & fmt.HELD_BACK > 0]
+    sent = held[held["sent_ns"] > 0]
+    dropped = int(np.count_nonzero(held["outcome"] == Outcome.DROPPED))
+    return HeldBack(started_late=len(held) - dropped, dropped=dropped, wait=describe((sent["sent_ns"] - sent["due_ns"]) / 1e9, percents))
 
 
 def _with_effort(worker: WorkerSummary, known: Effort | None) -> WorkerSummary:

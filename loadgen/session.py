@@ -7,6 +7,7 @@ is reduced from them once, when its workers have ended.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -21,12 +22,16 @@ from loadgen.campaign import Live, Performed
 from loadgen.fleet import Fleet, Interrupts
 from loadgen.histogram import Histogram
 from loadgen.pipe import Assign
+from loadgen.timetable import TIMETABLE, write_timetable
 from loadgen.workload import Marker, unmarked_images, write_workload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from clients.messages import Sampling
     from clients.secret import Secret
@@ -65,7 +70,8 @@ class Session:
     """Performs a campaign's plans. Use as a context manager around `conduct`.
 
     opening: what run.json says from the start. prompts: what the dialect's `encode` takes, one for each item. simulator: the
-    embedded server, if it is the one that is measured: what it says of its own lateness is kept with each plan.
+    embedded server, if it is the one that is measured: what it says of its own lateness is kept with each plan. trace: the offsets that
+    plans replay, as recorded (`trace.py`).
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class Session:
         cache: Cache,
         listener: Listener,
         simulator: Simulator | None = None,
+        trace: NDArray[np.int64] | None = None,
     ) -> None:
         self.directory = directory
         self.interrupts = Interrupts()
@@ -91,6 +98,7 @@ class Session:
         self._cache: Cache = cache
         self._listener = listener
         self._simulator = simulator
+        self._trace = trace
         self._history: list[Performed] = []
         self._reduced: dict[str, PlanReport] = {}  # by directory: reading a plan's records costs as much as the whole of the report
 
@@ -143,14 +151,30 @@ class Session:
         self._write_workload(path, pixels.varied(self._prompts, [Marker(plan, k).digits for k in range(count)]))
         return path
 
+    def _timetable(self, plan: Plan, place: Path) -> str:
+        """The file of an open loop's dues; "" for a closed one."""
+        if plan.schedule is None:
+            return ""
+        from loadgen import dues, trace
+
+        path = place / TIMETABLE
+        if plan.schedule.process == "trace":
+            assert self._trace is not None, "a plan that replays a trace belongs to a session that has one"
+            offsets_ns = trace.replayed(self._trace, plan.schedule.speed, count=plan.num_requests, duration_s=plan.duration_s)
+        else:
+            offsets_ns = dues.offsets_ns(plan.schedule, count=plan.num_requests, duration_s=plan.duration_s)
+        write_timetable(path, offsets_ns)
+        return str(path)
+
     def _perform(self, plan: Plan) -> Performed:
         from loadgen import document, scrape
+        from loadgen.watch import FILE_NAME, Watch
 
         place = self.directory.plan_directory(plan.number, plan.label)
         self._keep(place / "plan.json", plan)
-        workload = str(self._workload(plan, place))
+        workload, timetable = str(self._workload(plan, place)), self._timetable(plan, place)
         endpoint = self._target.endpoint(self._key)
-        before = scrape.scrape(endpoint)
+        before = scrape.wait_idle(endpoint)
         if self._simulator is not None:
             self._simulator.reset()
         assignments = [
@@ -162,10 +186,12 @@ class Session:
                 run_id=self.directory.key.hex(),
                 workload=workload,
                 records=str(place / f"worker-{worker}.records"),
+                timetable=timetable,
             )
             for worker in range(plan.workers)
         ]
-        with open(self.directory.path / "log.txt", "ab") as log:
+        watch = Watch(endpoint, place / FILE_NAME) if before.counters else contextlib.nullcontext()
+        with watch, open(self.directory.path / "log.txt", "ab") as log:
             fleet = Fleet(plan, assignments, log=log)
             crew = fleet.run(
                 self.interrupts, lambda crew: self._listener.snapshot(_live(plan, crew, fleet.started_ns)), self._listener.note
@@ -175,11 +201,8 @@ class Session:
                 lost = f"worker {one.number} was lost: {one.end}"
                 _log.warning("plan %d: %s", plan.number, lost)
                 self._listener.note(lost)
-        if before is not None:
-            after = scrape.wait_idle(endpoint)
-            if after is not None:
-                delta = scrape.ServerDelta.between(before, after)
-                self._keep(place / "server.json", delta)
+        after = scrape.wait_idle(endpoint) if before.counters else None
+        self._keep(place / "server.json", scrape.Readings(before=before, after=after))
         if self._simulator is not None:
             self._keep(place / "simulator.json", self._simulator.stats())
         report = self._reduced[place.name] = document.reduced(place, self._opening)

@@ -96,12 +96,24 @@ class Work(NamedTuple):
         return list((np.diff(done) / (stretch.length_s / SLICES)).tolist())
 
 
-def whole_stretch(due_ns: NDArray[np.int64], end_ns: NDArray[np.int64], duration_s: float | None) -> Stretch:
-    """The measuring window: first due to last end; of a run by duration, as long as it was meant to be (or until it was stopped)."""
+def window(due_ns: NDArray[np.int64], end_ns: NDArray[np.int64], start_ns: int, facts: PlanFacts) -> Stretch:
+    """The measuring window: from the start to the last end, or of a run by duration as long as it was meant to be; less lead and tail.
+
+    start_ns: the start instant, 0 where it is not known; then the first due stands for it. Of a run that ended early, it goes to the last
+    end in a closed loop and to the last due in an open one, after which nothing was sent. A tail is taken from what was due: of a run of
+    a fixed number, it ends so long before the last due.
+    """
     if not len(due_ns):
-        return Stretch(0, 0)
-    start, end = int(due_ns.min()), int(end_ns.max())
-    return Stretch(start, end if duration_s is None else min(end, start + round(duration_s * 1e9)))
+        return Stretch(start_ns, start_ns)
+    start, last_due, end = start_ns or int(due_ns.min()), int(due_ns.max()), int(end_ns.max())
+    if facts.duration_s is not None:
+        planned = start + round(facts.duration_s * 1e9)
+        in_time = planned if len(due_ns) == facts.count else last_due
+        end = in_time if facts.open_loop else min(end, planned)
+    elif facts.tail_s:
+        end = last_due
+    start += round(facts.lead_s * 1e9)
+    return Stretch(start, max(start, end - round(facts.tail_s * 1e9)))
 
 
 def steady_stretch(
@@ -110,8 +122,11 @@ def steady_stretch(
     worker: NDArray[np.int64],
     lane: NDArray[np.int64],
     facts: PlanFacts,
+    window: Stretch,
 ) -> tuple[Stretch | None, str]:
-    """While all slots were busy and their requests no longer those of the start burst, or None and why.
+    """The part of the measuring window that rates are taken from, or None and why: of an open loop, while requests fell due.
+
+    Of a closed loop, while all slots were busy and their requests no longer those of the start burst, or None and why.
 
     Subtle: all slots begin at once, on an idle server: the start burst is like no later moment, and a request that had to queue
     in it counts for time in which nothing was done for it (where only due and end are known). So it begins when as many requests
@@ -119,13 +134,22 @@ def steady_stretch(
     that no due follows. With batches, a lane at its barrier is at work, and it ends with the last batch of the lane that runs
     out first. It must hold as many ends as there are slots.
     """
+    if facts.open_loop:
+        steady = Stretch(window.start_ns, min(window.end_ns, int(due_ns.max(initial=window.start_ns))))
+        if facts.duration_s is not None:
+            steady = window  # a pause before its end belongs to the schedule
+        if steady.end_ns <= steady.start_ns:
+            return None, "no request was due in the measuring window"
+        return steady, ""
+    if facts.levels:
+        return None, "the concurrency had levels"
     slots = facts.max_concurrent
     taken = intervals(due_ns, end_ns)
     full = np.flatnonzero(taken.levels() >= slots)
     if not len(full):
         return None, f"never were all {slots} slots busy at once"
     after_burst = taken.ends[slots - 1] if len(taken.ends) >= slots else taken.ends[-1]
-    start = int(max(taken.starts[full[0]], after_burst))
+    start = int(max(taken.starts[full[0]], after_burst, window.start_ns))
     if facts.batch_size is None:
         owner, owners = worker, facts.workers
     else:
@@ -139,9 +163,7 @@ def steady_stretch(
         own_slots = slots // owners + (number < slots % owners)
         followed = max(len(own) - own_slots, 0) if facts.batch_size is None else len(own) - 1  # each due but the first ones follows an end
         ends.append(int(own[followed]))
-    end = min(ends)
-    if facts.duration_s is not None:
-        end = min(end, whole_stretch(due_ns, end_ns, facts.duration_s).end_ns)
+    end = min(*ends, window.end_ns)
     if np.count_nonzero((end_ns > start) & (end_ns <= end)) < slots:
         return None, f"fewer than {slots} requests ended while all {slots} slots were busy, after the first {slots}"
     return Stretch(start, end), ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from loadgen.evidence import Lateness, Steadiness
 from loadgen.objectives import Metric, Objective
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What the reducer must know of one plan that its records do not say.
 
     shares: requests of each worker, empty for a closed loop by duration; count: their sum, None for a closed loop by duration.
-    workers: how many were started (their numbers are 0..workers-1). percentiles: what was asked for, in percent. objectives: what makes
-    a request good; attainment: the share of requests that shall be.
+    workers: how many were started (their numbers are 0..workers-1). open_loop: dues are a schedule's, and max_concurrent only bounds what
+    is in flight. even: the plan wants the same load all through the measuring window. percentiles: what was asked for, in percent. objectives: what makes
+    a request good; attainment: the share of requests that shall be. levels: of a closed loop, how many its concurrency had, 0 where it was
+    fixed. lead_s, tail_s: left out of the measuring window at its ends, by due.
     """
 
     label: str
@@ -109,7 +112,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: from sent to end. None: nothing to measure (not streamed, a single event, nothing succeeded).
     """
 
-    start_s: float  # since the first due
+    start_s: float  # since the start instant (in a closed loop: the first due)
     end_s: float
     requests: int
     ok: int
@@ -267,62 +270,15 @@ class WorkerSummary(msgspec.Struct, frozen=True, kw_only=True):
     loop_lag: Distribution | None = None
 
 
-class Lateness(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the requests due in the ranked stretch: how late each was sent, and whose doing that was.
+class HeldBack(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests of an open loop that at their due found as many in flight as may be: started late, or dropped at the end (never sent).
 
-    own: late from when it was due and a slot was free for it: the client's. held: those that were due while all slots of their worker
-    were taken; waited: how long these then queued for one, which is the server's or the bound's doing. missed: not sent
-    in time, though a slot was free: later than a tenth of a second, or never. offered_rps: due, over the stretch's length.
+    wait: from due to sent, of those that were started. It is in the latency from due, as their users would have felt it.
     """
 
-    requests: int
-    offered_rps: float
-    own: Distribution | None
-    held: int
-    waited: Distribution | None
-    missed: int
-
-
-class Drift(msgspec.Struct, frozen=True, kw_only=True):
-    """One way in which later requests fared other than earlier ones. p: how often chance alone gives as much.
-
-    share: of the median, by how much the end differs from the beginning (trend), the rest from what was before `at_s` (change).
-    at_s: seconds since the first due.
-    """
-
-    metric: str
-    kind: Literal["trend", "change"]
-    p: float
-    share: float
-    at_s: float
-
-
-class Little(msgspec.Struct, frozen=True, kw_only=True):
-    """Little's law over a stretch: on average in flight, requests/s that ended in it, and their mean time from sent to end.
-
-    off: |in_flight - rate * residence| / in_flight: what the edges of the stretch cut, on balance; it grows with a backlog.
-    """
-
-    in_flight: float
-    rate_rps: float
-    residence_s: float
-    off: float
-
-
-class Steadiness(msgspec.Struct, frozen=True, kw_only=True):
-    """Was the stretch the same from its beginning to its end? Of the requests due in the ranked stretch (`steadiness.py`).
-
-    judged: whether the plan wanted it so, and there were enough requests to tell; else `absent` says why not. warmup_s: what MSER-5 left
-    out at the beginning of the measuring window, None where the steady stretch is not found by it (closed loops). effective: as how
-    many independent requests the fewest-counting metric goes. drifts: those beyond chance and large enough to matter.
-    """
-
-    judged: bool
-    absent: str
-    warmup_s: float | None
-    effective: int | None
-    drifts: list[Drift]
-    little: Little | None
+    started_late: int
+    dropped: int
+    wait: Distribution | None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -335,7 +291,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     batch_means: requests/s in equal slices of the steady stretch (of the whole run if there is none).
     length_share: of successful requests, those that ended with finish_reason `length`. finishes: by reason.
     itl_source: `histogram` above 5 million gaps, then with a bound. ended_rps, events_rps: what the workers handled in the ranked
-    stretch, whatever came of it: requests and attempts that ended, output events.
+    stretch, whatever came of it: requests and attempts that ended, output events. held_back: of the whole run; None for a closed loop.
     """
 
     label: str
@@ -361,7 +317,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     ended_rps: float | None = None
     events_rps: float | None = None
+    held_back: HeldBack | None = None
     goodput: Goodput | None = None
+    lateness: Lateness | None = None
+    steadiness: Steadiness | None = None
 
     @property
     def ranked(self) -> Measures:

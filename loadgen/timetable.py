@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+TIMETABLE = "timetable.bin"  # its name in a plan's directory
 MAGIC = b"LGTIME01"
 _HEADER = struct.Struct("<8sQ")
 

@@ -27,19 +27,25 @@ from clients.secret import MASK, Secret
 from clients.transports import open_transport
 from clients.wire import WireTransport
 from loadgen import vitals
+from loadgen.closed_loop import ClosedLoop
 from loadgen.driver import Driver
 from loadgen.interpreter import die_with_parent
+from loadgen.open_loop import OpenLoop
 from loadgen.pipe import Assign, Beat, Cancel, Done, Failed, Ready, Start, Stop, decode_for_worker, line
 from loadgen.records import RecordWriter
+from loadgen.timetable import Timetable
 from loadgen.workload import Workload
 
 if TYPE_CHECKING:
     from clients.exchange import Exchange
     from clients.transport import Transport
+    from loadgen.driver import Turns
 
 BEAT_S = 1.0
 # A timer may be late or early by a millisecond or two; the rest of the way to the start instant is spun.
 _SPIN_NS = 3_000_000
+# Of an open loop, whose bound may be far above what it comes to: a listener's backlog takes these at once, and what is not used idles away.
+_OPENED_AHEAD = 64
 # Exit status when the parent's end of the pipe closed: nobody reads it, but a log may.
 _ORPHANED = 3
 
@@ -58,7 +64,7 @@ class Worker:
         self._grace: asyncio.TimerHandle | None = None
         self._beat_timer: asyncio.TimerHandle | None = None
         plan = assign.plan
-        share = plan.share(assign.worker)
+        turns = self._turns()
         self._workload = Workload(assign.workload)
         self._writer = RecordWriter(
             assign.records,
@@ -66,7 +72,7 @@ class Worker:
             plan=plan.number,
             worker=assign.worker,
             workers=plan.workers,
-            share=-1 if share is None else share,
+            share=-1 if turns.share is None else turns.share,
         )
         target = assign.target
         self._sender = open_transport(target.transport, target.endpoint(Secret(assign.key) if assign.key else None), target.timeouts)
@@ -82,7 +88,7 @@ class Worker:
             self._transport = retrying
         self._driver = Driver(
             plan,
-            assign.worker,
+            turns,
             transport=self._transport,
             dialect=DIALECTS[target.dialect],
             workload=self._workload,
@@ -90,16 +96,23 @@ class Worker:
             loop=self._loop,
             finished=self._ended.set,
         )
+        self._connections = turns.slots if plan.schedule is None else min(turns.slots, _OPENED_AHEAD)
 
     def __repr__(self) -> str:
         driver = self._driver
         return f"<Worker {self._assign.worker} sent={driver.sent} in_flight={len(driver.in_flight)}>"
 
+    def _turns(self) -> Turns:
+        plan, worker = self._assign.plan, self._assign.worker
+        if plan.schedule is None:
+            return ClosedLoop(plan, worker)
+        return OpenLoop(plan, worker, Timetable(self._assign.timetable).offsets_ns)
+
     async def run(self) -> None:
         """Be ready, wait for the start, drive, drain, close."""
         control = asyncio.create_task(self._control())
-        if isinstance(self._sender, WireTransport):  # connections for all slots: making them must not delay the first requests
-            await self._sender.open(self._driver.slots)
+        if isinstance(self._sender, WireTransport):  # making connections must not delay the first requests
+            await self._sender.open(self._connections)
         self._collector.freeze()
         self._tell(Ready(self._sender.stamping))
         stop_sync = threading.Event()
@@ -139,9 +152,12 @@ class Worker:
             await asyncio.sleep((ahead_ns - _SPIN_NS) / 1e9)
         while perf_counter_ns() < start_ns:
             pass
-        duration_s = self._assign.plan.duration_s
-        if duration_s is not None:
-            self._grace = self._loop.call_later(duration_s, self._stop, self._assign.plan.grace_s)
+        plan = self._assign.plan
+        if plan.duration_s is not None:
+            if plan.schedule is None:
+                self._grace = self._loop.call_later(plan.duration_s, self._stop, plan.grace_s)
+            else:  # nothing falls due after the duration; what is held back then may still go within the grace
+                self._grace = self._loop.call_later(plan.duration_s + plan.grace_s, self._driver.cancel)
         self._driver.begin(start_ns)
 
     def _stop(self, grace_s: float) -> None:
@@ -217,7 +233,7 @@ async def _serve(out: int) -> int:
         if assign.key:
             sys.stderr = _Masked(assign.key)  # it is the run's log: a traceback there must not show the key
         worker = Worker(assign, messages, out)
-    except (LoadgenError, OSError, msgspec.MsgspecError) as error:
+    except (LoadgenError, OSError, ValueError, msgspec.MsgspecError) as error:
         os.write(out, line(Failed(f"{type(error).__name__}: {error}")))
         return 1
     await worker.run()

@@ -51,7 +51,9 @@ def test_the_simulator_stands_beside_the_load():
     for module, path in LOADGEN.items():
         if module.startswith("loadgen.simulator"):
             above = {
-                m for m in imported(path, LOADGEN) if not m.startswith(("loadgen.simulator", "loadgen.interpreter", "loadgen.quantities"))
+                m
+                for m in imported(path, LOADGEN)
+                if not m.startswith(("loadgen.simulator", "loadgen.alarm", "loadgen.interpreter", "loadgen.quantities"))
             }
             assert not above - {"loadgen"}, module
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from loadgen.simulator.alarm import Alarm
+from loadgen.alarm import Alarm
 from loadgen.simulator.answers import Answer
 from loadgen.simulator.engine import Engine
 from loadgen.simulator.metrics import Metrics

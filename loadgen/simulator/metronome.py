@@ -12,7 +12,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Final
 
-from loadgen.simulator.alarm import Alarm
+from loadgen.alarm import Alarm
 from loadgen.simulator.answers import Answer
 from loadgen.simulator.metrics import Metrics
 from loadgen.simulator.settings import SimulatorSettings

@@ -6,7 +6,9 @@ from time import perf_counter_ns
 from clients.dialects import DIALECTS
 from clients.errors import Outcome, request_error
 from clients.messages import Sampling
+from loadgen.closed_loop import ClosedLoop
 from loadgen.driver import Driver
+from loadgen.open_loop import OpenLoop
 from loadgen.plan import Plan
 from loadgen.recorded import read_records
 from loadgen.records import RecordWriter
@@ -68,7 +70,7 @@ class _Flight:
         asyncio.get_running_loop().call_soon(self._end)
 
 
-def drive(tmp_path, plan, transport, *, meanwhile=None, worker=0):
+def drive(tmp_path, plan, transport, *, meanwhile=None, worker=0, timetable=None):
     """Run one worker's share; the records it left."""
     write_workload(tmp_path / "w", ["a", "b", "c"], target=TARGET, sampling=Sampling(), cache="unique")
     writer = RecordWriter(
@@ -79,7 +81,7 @@ def drive(tmp_path, plan, transport, *, meanwhile=None, worker=0):
         finished = asyncio.Event()
         driver = Driver(
             plan,
-            worker,
+            ClosedLoop(plan, worker) if timetable is None else OpenLoop(plan, worker, timetable),
             transport=transport,
             dialect=DIALECTS["chat"],
             workload=Workload(tmp_path / "w"),

@@ -143,7 +143,7 @@ def test_the_header_counts_while_the_file_is_open(tmp_path):
     writer.request(exchange(0, 9, outcome=Outcome.RESET), index=1, phase=0, lane=0, due_ns=at(0), final=False)
     writer.sent()
     got = read_records([path])
-    assert got.files[0].counters == {"scheduled": 5, "sent": 4, "finished": 1, "in_flight_peak": 3, "lost": 0, "ended": 0}
+    assert got.files[0].counters == {"scheduled": 5, "sent": 4, "finished": 1, "in_flight_peak": 3, "lost": 0, "ended": 0, "start_ns": 0}
     assert (got.files[0].share, got.files[0].plan, got.files[0].ended) == (9, 7, False)
     assert (len(got.heads), len(got.attempts)) == (1, 1)
     writer.close()

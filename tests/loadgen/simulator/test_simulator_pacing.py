@@ -6,8 +6,8 @@ import time
 import pytest
 import uvloop
 
-from loadgen.simulator import alarm
-from loadgen.simulator.alarm import Alarm
+from loadgen import alarm
+from loadgen.alarm import Alarm
 from loadgen.simulator.answers import Answer
 from loadgen.simulator.batching import BatchingPacer
 from loadgen.simulator.dialect import Order

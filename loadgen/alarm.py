@@ -1,6 +1,6 @@
 """A timer that goes off at an absolute instant of `time.perf_counter_ns()`, within about 0.1 ms.
 
-uvloop's own timers have a granularity of 1 ms and may fire early: too coarse for steps of a few milliseconds. Linux has timerfd,
+uvloop's own timers have a granularity of 1 ms and may fire early: too coarse for steps of a few milliseconds, and for sending on time. Linux has timerfd,
 absolute and precise; elsewhere the loop's timer is re-armed until the instant has come.
 Law: the callback never runs before its instant, and once per `set` at most.
 """

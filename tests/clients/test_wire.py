@@ -367,13 +367,13 @@ def test_what_was_read_before_a_request_was_sent_is_not_its_answer() -> None:
 
 
 def test_blocks_that_may_wait_wait_for_more_or_for_a_timer() -> None:
-    """Whole chunks of a stream: parsed when 128 are there, when a timer fires, or with the next read that is something else."""
+    """Whole chunks of a stream: parsed when 32 are there, when a timer fires, or with the next read that is something else."""
     bench = Bench()
     bench.send()
     bench.read(STREAM_HEAD + chunked(EVENT, end=False))
     bench.turn.end()
     whole = chunked(EVENT, end=False)
-    for waiting, parsed in ((127, 1), (1, 129)):
+    for waiting, parsed in ((31, 1), (1, 33)):
         for _ in range(waiting):
             bench.connection.data_received(whole)
         bench.turn.end()
@@ -381,15 +381,15 @@ def test_blocks_that_may_wait_wait_for_more_or_for_a_timer() -> None:
     assert len(bench.turn.later) == 1
     bench.connection.data_received(whole)
     bench.turn.end()
-    assert len(bench.got) == 129
+    assert len(bench.got) == 33
     callback, _ = bench.turn.later.pop()
     callback()
-    assert len(bench.got) == 130
+    assert len(bench.got) == 34
     bench.connection.data_received(whole)
     bench.connection.data_received(b"0\r\n\r\n")
     assert len(bench.turn.later) == 1
     bench.turn.end()
-    assert (len(bench.got), len(bench.ends), bench.kept) == (131, 1, 1)
+    assert (len(bench.got), len(bench.ends), bench.kept) == (35, 1, 1)
 
 
 def test_who_listens_is_told_at_the_end_of_the_turn() -> None:

@@ -32,7 +32,10 @@ def circumstances(document: Document, directory: Path | None = None) -> list[tup
         ("run", f"{directory or run.id}{f' ({run.label})' if run.label else ''}, started {run.started}"),
         ("server", f"{target.base_url}, model {target.model} ({target.kind}), {target.dialect}, {manner}{tokens}"),
         ("sent", f"{_load(document)}: {run.workload}; {_sampling(run.sampling)}; cache {run.cache}"),
-        ("client", f"{target.transport}, {'compiled' if run.environment.compiled else 'interpreted'}, reads stamped at {run.stamping or 'unknown'}; {counted(workers, 'worker process', 'es')}"),
+        (
+            "client",
+            f"{target.transport}, {'compiled' if run.environment.compiled else 'interpreted'}, reads stamped at {run.stamping or 'unknown'}; {counted(workers, 'worker process', 'es')}",
+        ),
         ("ceiling", _ceiling(run.ceiling)),
         ("machine", f"loadgen {machine.loadgen}, {machine.python}, {machine.cores_usable} of {machine.cores} cores, {machine.cpu}"),
     ]

@@ -4,7 +4,8 @@ Knows numbers only; no request, no stretch of time. Law: a percentile of raw sam
 as vLLM reports it), of a histogram within its stated bound; its interval assumes nothing of the distribution's shape.
 
 Interval (Conover, Practical Nonparametric Statistics, 3.2): with B ~ Bin(n, p), order statistics x(l) and x(u) enclose the
-quantile with 95 %, l the largest rank with P[B < l] <= 2.5 %, u the smallest with P[B < u] >= 97.5 %.
+quantile with 95 %, l the largest rank with P[B < l] <= 2.5 %, u the smallest with P[B < u] >= 97.5 %. Samples that depend on each other
+count as fewer, n_eff (`dependence.py`): the ranks are then those of n_eff samples, spread out over the n that there are.
 Needs (MLPerf early stopping, no sample beyond): n >= ln(1 - c) / ln(p) samples show that a quantile lies below the largest one.
 """
 
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import bdtr, bdtrik
 
+from loadgen.dependence import effective_of_groups, effective_samples
 from loadgen.histogram import RELATIVE_BOUND
 from loadgen.summary import Distribution, Percentile, percentile_key
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 # One level for interval and need; at 95 % p99 needs 299 samples (at MLPerf's 99 % it would be 459).
 CONFIDENCE = 0.95
+# In percent: where a tenth of the samples is on the far side, hundreds of them show how these come in runs.
+_TAIL = 90.0
 
 
 def samples_needed(percent: float) -> int:
@@ -57,29 +61,73 @@ def interval_ranks(n: int, percent: float) -> tuple[int | None, int | None]:
     return low or None, high if high <= n else None
 
 
-def describe(samples: NDArray[np.float64], percents: Sequence[float]) -> Distribution | None:
-    """The distribution of raw samples (seconds); None of no samples."""
+def spread_ranks(n: int, effective: int, percent: float) -> tuple[int | None, int | None]:
+    """The same among n samples that count as `effective` independent ones: each of these is about the n / effective-th of them."""
+    low, high = interval_ranks(effective, percent)
+    if effective < n:
+        low = None if low is None else low * (n + 1) // (effective + 1)
+        high = None if high is None else -(-high * (n + 1) // (effective + 1))
+    return low, high
+
+
+def describe(
+    samples: NDArray[np.float64], percents: Sequence[float], moments: NDArray[np.integer[Any]] | None = None
+) -> Distribution | None:
+    """The distribution of raw samples (seconds); None of no samples.
+
+    They are in the order of time, one after the other; or `moments` (n,) says into which of equal parts of time each falls, and those of one part are
+    as dependent as they like.
+    """
     n = len(samples)
     if not n:
         return None
     ordered = np.sort(samples)
     values = np.percentile(ordered, list(percents))
+    effective = effective_at(samples, ordered, percents, moments)
     return Distribution(
         count=n,
         mean=float(ordered.mean()),
         std=float(ordered.std(ddof=1)) if n > 1 else None,
         min=float(ordered[0]),
         max=float(ordered[-1]),
-        percentiles=_percentiles(n, percents, values.tolist(), lambda rank: float(ordered[rank - 1])),
+        percentiles=_percentiles(n, effective, percents, values.tolist(), lambda rank: float(ordered[rank - 1])),
     )
 
 
-def describe_histogram(histogram: Histogram, percents: Sequence[float], unit_s: float) -> Distribution | None:
-    """The same of a histogram whose numbers are in units of `unit_s` seconds, within its bound."""
+def effective_at(
+    samples: NDArray[np.float64], ordered: NDArray[np.float64], percents: Sequence[float], moments: NDArray[np.integer[Any]] | None
+) -> list[int]:
+    """Effective samples of each percentile: of "is a sample below it". ordered: the same, sorted.
+
+    Beyond `_TAIL` there are too few on the far side to see their dependence by: there it is taken as at `_TAIL`, where there is more of it.
+    """
+    found: dict[float, int] = {}
+    for percent in percents:
+        looked_at = min(max(percent, 100 - _TAIL), _TAIL)
+        if looked_at not in found:
+            below = samples <= np.percentile(ordered, looked_at)
+            if moments is None:
+                effective = effective_samples(below)
+            else:
+                share = float(below.mean())
+                effective = effective_of_groups(np.bincount(moments, below - share).astype(np.float64), len(below), share * (1 - share))
+            found[looked_at] = max(int(effective), 1)
+    return [found[min(max(percent, 100 - _TAIL), _TAIL)] for percent in percents]
+
+
+def describe_histogram(
+    histogram: Histogram, percents: Sequence[float], unit_s: float, effective: Sequence[int] | None = None
+) -> Distribution | None:
+    """The same of a histogram whose numbers are in units of `unit_s` seconds, within its bound.
+
+    effective: samples of each percentile that count; without them all were independent.
+    """
     n = histogram.count
     if not n:
         return None
-    ranks = sorted({rank - 1 for percent in percents for rank in interval_ranks(n, percent) if rank is not None})
+    counting = [n] * len(percents) if effective is None else list(effective)
+    every = [spread_ranks(n, each, percent) for each, percent in zip(counting, percents, strict=True)]
+    ranks = sorted({rank - 1 for pair in every for rank in pair if rank is not None})
     found = histogram.order_statistics(ranks)
     return Distribution(
         count=n,
@@ -88,16 +136,22 @@ def describe_histogram(histogram: Histogram, percents: Sequence[float], unit_s: 
         min=histogram.minimum * unit_s,
         max=histogram.maximum * unit_s,
         percentiles=_percentiles(
-            n, percents, [value * unit_s for value in histogram.percentiles(list(percents))], lambda rank: found[rank - 1] * unit_s
+            n,
+            None if effective is None else counting,
+            percents,
+            [value * unit_s for value in histogram.percentiles(list(percents))],
+            lambda rank: found[rank - 1] * unit_s,
         ),
         relative_bound=RELATIVE_BOUND,
     )
 
 
-def _percentiles(n: int, percents: Sequence[float], values: list[float], at: Callable[[int], float]) -> dict[str, Percentile]:
+def _percentiles(
+    n: int, effective: Sequence[int] | None, percents: Sequence[float], values: list[float], at: Callable[[int], float]
+) -> dict[str, Percentile]:
     described = {}
-    for percent, value in zip(percents, values, strict=True):
-        low, high = interval_ranks(n, percent)
+    for percent, value, counting in zip(percents, values, effective or [n] * len(percents), strict=True):
+        low, high = spread_ranks(n, counting, percent)
         needs = samples_needed(percent)
         described[percentile_key(percent)] = Percentile(
             percent=percent,
@@ -105,7 +159,8 @@ def _percentiles(n: int, percents: Sequence[float], values: list[float], at: Cal
             low=None if low is None else at(low),
             high=None if high is None else at(high),
             needs=needs,
-            enough=n >= needs,
+            enough=counting >= needs,
+            effective=None if effective is None else counting,
         )
     return described
 

@@ -35,8 +35,8 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     shares: requests of each worker, empty for a closed loop by duration; count: their sum, None for a closed loop by duration.
     workers: how many were started (their numbers are 0..workers-1). open_loop: dues are a schedule's, and max_concurrent only bounds what
-    is in flight. even: the plan wants the same load all through the measuring window. percentiles: what was asked for, in percent. objectives: what makes
-    a request good; attainment: the share of requests that shall be. levels: of a closed loop, how many its concurrency had, 0 where it was
+    is in flight. even: the plan wants the same load all through the measuring window. percentiles: what was asked for, in percent.
+    objectives: what makes a request good; attainment: the share of requests that shall be. levels: of a closed loop, how many its concurrency had, 0 where it was
     fixed. lead_s, tail_s: left out of the measuring window at its ends, by due.
     """
 
@@ -50,6 +50,7 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     percentiles: tuple[float, ...] = STANDARD_PERCENTILES
     open_loop: bool = False
     levels: int = 0
+    even: bool = True
     lead_s: float = 0.0
     tail_s: float = 0.0
     objectives: tuple[Objective, ...] = ()

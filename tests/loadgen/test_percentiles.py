@@ -72,7 +72,8 @@ def test_a_histograms_distribution_is_the_exact_one_within_its_bound():
     nanoseconds = np.random.default_rng(5).lognormal(16, 1, 20_000).astype(np.int64)
     histogram = Histogram()
     histogram.add_array(nanoseconds)
-    exact, folded = describe(nanoseconds / 1e9, PERCENTS), describe_histogram(histogram, PERCENTS, 1e-9)
+    exact = describe(nanoseconds / 1e9, PERCENTS)
+    folded = describe_histogram(histogram, PERCENTS, 1e-9, [exact.percentiles[key].effective for key in exact.percentiles])
     assert folded.relative_bound == RELATIVE_BOUND
     assert exact.relative_bound == 0
     assert (folded.count, folded.min, folded.max) == (20_000, pytest.approx(exact.min), pytest.approx(exact.max))

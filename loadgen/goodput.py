@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.errors import Outcome
+from loadgen.dependence import effective_samples
 from loadgen.measures import completion_tokens
 from loadgen.percentiles import CONFIDENCE
-from loadgen.proportion import effective_samples, lower_bound, upper_bound
+from loadgen.proportion import lower_bound, upper_bound
 from loadgen.summary import Attained, Goodput
 
 if TYPE_CHECKING:

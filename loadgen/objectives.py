@@ -7,9 +7,14 @@ plan and the table of options read this. Law: limits are in seconds here, in mil
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
+
+from clients.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Metric = Literal["ttft", "tpot", "e2el"]  # ITL is pooled over all gaps of all requests: no one request has it (DESIGN.md, "ITL")
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -40,6 +45,16 @@ def read_objectives(text: str) -> tuple[Objective, ...]:
     if not limits:
         raise ValueError(text)
     return tuple(Objective(metric=metric, limit_s=limits[metric]) for metric in METRICS if metric in limits)
+
+
+def merged(parts: Iterable[tuple[Objective, ...]]) -> tuple[Objective, ...]:
+    """Those of several words of an option. Raises UsageError for a metric that comes twice."""
+    found: dict[str, Objective] = {}
+    for one in (one for part in parts for one in part):
+        if one.metric in found:
+            raise UsageError(f"--goodput: got {found[one.metric]} and {one}, takes each metric once")
+        found[one.metric] = one
+    return tuple(found[metric] for metric in METRICS if metric in found)
 
 
 def written(objectives: tuple[Objective, ...]) -> str:

@@ -1,0 +1,117 @@
+"""From the plans of a series to its points: did this load keep the objectives, as far as it has been measured?
+
+Knows summaries, verdicts and the shares that plans have in a point's full length; must not know which load comes next (`search.py`).
+Pure. Law: a point is believed at a look only as far as the looks before it have left a chance of error: looking often proves nothing.
+
+A point may be measured in parts of doubling length, each a plan of its own with arrivals of its own, and looked at after each. Each look
+may err with a chance in proportion to its part of the whole, so that all together err with at most 1 - CONFIDENCE (the union bound).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from loadgen.curve import Point
+from loadgen.percentiles import CONFIDENCE
+from loadgen.proportion import lower_bound, upper_bound
+from loadgen.verdict import LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from loadgen.curve import State
+    from loadgen.plan import Plan
+    from loadgen.summary import Goodput, Summary, Verdict
+
+    Measured = tuple[Plan, Summary, Verdict]
+
+# What is the server's doing: a load under which its requests fail, or wait longer and longer, is one that it does not bear; and how long a
+# part lasts is the search's own choice. All else that makes a run invalid says that the client was the limit.
+SERVERS_DOING = frozenset({"errors", "too-few-samples", "not-steady", "short"})
+# A first look at an eighth finds what is hopeless; each look after it has as much again as all before.
+PARTS = (0.125, 0.125, 0.25, 0.5)
+WHOLE = (1.0,)
+
+
+def level_of(plan: Plan) -> float:
+    """The load of a plan: requests/s of an open loop, else requests in flight."""
+    return plan.max_concurrent if plan.schedule is None else plan.schedule.stages[0].start_rps
+
+
+def points_of(measured: Iterable[Measured], attainment: float | None, parts: Sequence[float] = WHOLE) -> list[Point]:
+    """The points by rising level. parts: of a point's length, what each of its plans has, in their order."""
+    levels: dict[float, list[Measured]] = {}
+    for one in measured:
+        levels.setdefault(level_of(one[0]), []).append(one)
+    return [_point(level, levels[level], attainment, parts) for level in sorted(levels)]
+
+
+class _Pooled(NamedTuple):
+    """The judged requests of all plans of a point, whose arrivals are independent of each other: counts add up."""
+
+    judged: int
+    good: int
+    effective: float
+    yes: float  # of the effective ones
+
+    @classmethod
+    def of(cls, goodputs: Sequence[Goodput]) -> _Pooled:
+        return cls(
+            sum(one.judged for one in goodputs),
+            sum(one.good for one in goodputs),
+            sum(one.effective for one in goodputs),
+            sum(one.effective * (one.share or 0.0) for one in goodputs),
+        )
+
+
+def _point(level: float, measured: list[Measured], attainment: float | None, parts: Sequence[float]) -> Point:
+    summaries = [summary for _, summary, _ in measured]
+    goodputs = [summary.goodput for summary in summaries if summary.goodput is not None]
+    pooled = _Pooled.of(goodputs)
+    share = pooled.good / pooled.judged if pooled.judged else None
+    complete = len(measured) >= len(parts)
+    doubt = (1 - CONFIDENCE) * parts[min(len(measured), len(parts)) - 1]
+    verdict = max((verdict.level for _, _, verdict in measured), key=LEVELS.index)
+    why = _unusable([verdict for _, _, verdict in measured])
+    state: State
+    if why:
+        state = "unusable"
+    elif attainment is None or not goodputs:
+        state = "measured"
+    elif upper_bound(pooled.yes, pooled.effective, 1 - doubt) < attainment or (complete and (share is None or share < attainment)):
+        state = "missed"
+    elif lower_bound(pooled.yes, pooled.effective, 1 - doubt) >= attainment and verdict != "invalid" and _held_on(goodputs[-1], attainment):
+        state = "kept"
+    else:
+        state = "unproven" if complete else "open"
+    last = summaries[-1]
+    length_s = sum(summary.whole.length_s for summary in summaries)
+    return Point(
+        level=level,
+        plans=[plan.label for plan, _, _ in measured],
+        state=state,
+        verdict=verdict,
+        complete=complete,
+        requests_rps=last.ranked.requests_rps,
+        goodput_rps=pooled.good / length_s if goodputs and length_s else None,
+        judged=pooled.judged,
+        effective=pooled.effective,
+        share=share,
+        assured=lower_bound(pooled.yes, pooled.effective, 1 - doubt) if goodputs else None,
+        latency=last.whole.latency,
+        ttft=last.whole.ttft,
+        tpot=last.whole.tpot,
+        why=why,
+    )
+
+
+def _held_on(goodput: Goodput, attainment: float) -> bool:
+    """Whether the second half may have reached it, too: a queue that grows spoils the end first, while the whole still looks well."""
+    half = goodput.effective / 2
+    return goodput.later_share is not None and upper_bound(goodput.later_share * half, half, CONFIDENCE) >= attainment
+
+
+def _unusable(verdicts: Iterable[Verdict]) -> str:
+    """What of the verdicts says that the measurement failed, and not the server; "" if nothing does."""
+    ours = [reason for verdict in verdicts for reason in verdict.reasons if reason.level == "invalid" and reason.name not in SERVERS_DOING]
+    return f"{ours[0].name}: {ours[0].advice}" if ours else ""

@@ -47,7 +47,7 @@ class Measuring:
         ]  # all below are of successful requests, but for the next three
         self._in_flight = intervals(heads["sent_ns"], heads["end_ns"])
         self._all_due = heads["due_ns"]
-        self._origin_ns = start_ns or (int(heads["due_ns"].min()) if len(heads) else 0)
+        self.origin_ns = start_ns or (int(heads["due_ns"].min()) if len(heads) else 0)
         # A column at a time: whole rows would copy the file.
         self._due, self._sent, self._end = (heads[name][self._rows] for name in ("due_ns", "sent_ns", "end_ns"))
         self._output, self._last = heads["first_output_ns"][self._rows], heads["last_output_ns"][self._rows]
@@ -80,8 +80,8 @@ class Measuring:
         paced = self._completion - self._first_tokens
         several = first & (paced > 0) & (self._last > self._output)
         return Measures(
-            start_s=(stretch.start_ns - self._origin_ns) / 1e9,
-            end_s=(stretch.end_ns - self._origin_ns) / 1e9,
+            start_s=(stretch.start_ns - self.origin_ns) / 1e9,
+            end_s=(stretch.end_ns - self.origin_ns) / 1e9,
             requests=int(np.count_nonzero(stretch.holds(self._all_due))),
             ok=int(np.count_nonzero(due)),
             requests_rps=float(credit.sum()) / length_s,

@@ -17,8 +17,10 @@ from loadgen import records as fmt
 from loadgen import stretch
 from loadgen.accounting import account_all, account_workers, count_outcomes
 from loadgen.goodput import goodput_of
+from loadgen.lateness import lateness
 from loadgen.measures import Measuring, completion_tokens
 from loadgen.percentiles import describe
+from loadgen.steadiness import find_warm_up, steadiness
 from loadgen.strain import effort, handled
 from loadgen.summary import Attempts, Batches, Failure, HeldBack, Summary, Tokens, Wasted
 
@@ -42,6 +44,8 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
     measuring = Measuring(records, facts.percentiles, start_ns=start_ns)
     window = stretch.window(due, end, start_ns, facts)
     steady, absent = stretch.steady_stretch(due, end, records.worker, heads["lane"], facts, window)
+    if facts.open_loop and facts.even and steady is not None:
+        steady, absent = find_warm_up(heads, steady)
     whole = measuring.within(window, whole=True)
     steady_measures = None if steady is None else measuring.within(steady, whole=False)
     ranked = window if steady is None else steady
@@ -73,6 +77,8 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
         ended_rps=ended_rps,
         events_rps=events_rps,
         goodput=goodput_of(heads, window, facts.objectives, facts.attainment),
+        lateness=lateness(records, ranked, facts),
+        steadiness=steadiness(heads, steady, window, measuring.origin_ns, facts),
         held_back=_held_back(heads, measuring.percents) if facts.open_loop else None,
     )
 

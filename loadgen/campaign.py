@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from loadgen.plan import Plan
-from loadgen.scrape import ServerDelta
+from loadgen.server_side import ServerSide
 from loadgen.summary import Summary, Verdict
 
 if TYPE_CHECKING:
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 
 class Performed(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan and what came of it. server: what the server counted meanwhile, None when it tells nothing."""
+    """A plan and what came of it.
+
+    server: what the server says of it, None when it was not asked. took_s: from before its workers were started until it was reduced.
+    """
 
     plan: Plan
     summary: Summary
     verdict: Verdict
-    server: ServerDelta | None = None
+    server: ServerSide | None = None
+    took_s: float = 0.0
 
 
 class Campaign(Protocol):

@@ -16,12 +16,13 @@ from rich.text import Text
 
 from loadgen.circumstances import circumstances, counted
 from loadgen.options import METRICS
+from loadgen.server_report import server_lines, server_table
 from loadgen.summary import Cell
 from loadgen.tables import detail_table, rate, seconds, share, throughput_table, token_table
 from loadgen.verdict import busiest, latest, reached
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from loadgen.ceiling import KeptCeiling
@@ -40,12 +41,21 @@ _LABEL_WIDTH = 11
 
 def write_report(document: Document, stream: TextIO, *, directory: Path | None = None, metrics: Sequence[str] = METRICS) -> None:
     """The report on a stream: with the colours and width of a terminal, else plain. NO_COLOR is rich's to honour."""
+    _write(stream, lambda console: print_report(document, console, directory=directory, metrics=metrics))
+
+
+def write_verdict(document: Document, stream: TextIO) -> None:
+    """Of the report its first lines: may it be believed, and why not."""
+    _write(stream, lambda console: _print_verdict(document, console))
+
+
+def _write(stream: TextIO, render: Callable[[Console], None]) -> None:
     if stream.isatty():
-        print_report(document, Console(file=stream), directory=directory, metrics=metrics)
+        render(Console(file=stream))
         return
     # With the stream's own encoding, so that lines of tables are drawn with characters that it has.
     text = io.TextIOWrapper(io.BytesIO(), encoding=stream.encoding or "utf-8", errors="replace")
-    print_report(document, Console(file=text, width=PLAIN_WIDTH, no_color=True), directory=directory, metrics=metrics)
+    render(Console(file=text, width=PLAIN_WIDTH, no_color=True))
     text.seek(0)
     stream.write("".join(line.rstrip() + "\n" for line in text))
     stream.flush()
@@ -67,7 +77,8 @@ def print_report(document: Document, console: Console, *, directory: Path | None
         _print_table(console, detail_table(chosen, percents, metrics))
         _print_remarks(document, chosen, console)
         _print_failures([summary for _, summary in rows], console)
-    _print_server(document, console)
+    if rows:
+        _print_server(document, _chosen(document, rows), console)
     _print_best(document, console)
 
 
@@ -190,41 +201,13 @@ def _print_failures(summaries: Sequence[Summary], console: Console) -> None:
             _print_fact(console, "failed", line + rest, style="red")
 
 
-def _print_server(document: Document, console: Console) -> None:
-    """The server's own counts beside ours, over all plans that have both."""
-    both = [(one.directory, one.server, one.summary) for one in document.plans if one.server is not None and one.summary is not None]
-    if not both:
-        return
-    if any(server.restarted for _, server, _ in both):
-        _print_fact(console, "counted", "the server was restarted during the run: its counters say nothing", style="yellow")
-        return
-    comparisons = [
-        _compared("requests", ((server.requests_total, summary.ok) for _, server, summary in both)),
-        _compared("prompt tokens", ((server.prompt_tokens, summary.tokens.prompt) for _, server, summary in both)),
-        _compared("generated tokens", ((server.generation_tokens, summary.tokens.completion) for _, server, summary in both)),
-    ]
-    _print_fact(console, "counted", "by the server: " + "; ".join(filter(None, comparisons)))
-    others = [directory for directory, server, _ in both if server.running_before or server.waiting_before]
-    if others:
-        _print_fact(console, "", f"requests of others ran at the start of {', '.join(others)}", style="yellow")
-    preemptions = sum(server.preemptions or 0 for _, server, _ in both)
-    if preemptions:
-        _print_fact(console, "", f"{preemptions} preemptions: the KV cache was full", style="yellow")
-    queries = sum(server.prefix_queries or 0 for _, server, _ in both)
-    hits = sum(server.prefix_hits or 0 for _, server, _ in both)
-    if queries:
-        _print_fact(console, "", f"prefix cache: {share(hits / queries)} of {queries} tokens were hits")
-
-
-def _compared(name: str, pairs: Iterable[tuple[int | None, int]]) -> str:
-    """`64 requests (equal)`; "" where the server does not count this. Pairs: its count and ours, for each plan."""
-    theirs = ours = 0
-    for their, our in pairs:
-        if their is None:
-            return ""
-        theirs += their
-        ours += our
-    return f"{theirs} {name} ({'equal' if theirs == ours else f'differs by {theirs - ours:+d}'})"
+def _print_server(document: Document, chosen: Summary, console: Console) -> None:
+    """The server's own account: beside ours, and of the plan that is shown in detail."""
+    if (table := server_table(document, chosen)) is not None:
+        console.print()
+        _print_table(console, table)
+    for line in server_lines(document, chosen):
+        _print_fact(console, line.label, line.text, style="yellow" if line.warning else "")
 
 
 def _print_best(document: Document, console: Console) -> None:

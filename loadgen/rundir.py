@@ -4,7 +4,7 @@ Knows names, modes and how a file is replaced; must not know what is in the file
 
     results/<UTC time>-<command>-<slug>-<4 random characters>/
         run.json, log.txt, lock, workload.bin
-        plans/<NNN>-<label>/{plan.json, server.json, worker-<i>.records}
+        plans/<NNN>-<label>/{plan.json, server.json, server-series.jsonl, worker-<i>.records}
 
 Law: a directory belongs to one run, found private (0700) from its first moment; a document in it is whole or is the one
 before, whatever dies while it is written.

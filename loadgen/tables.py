@@ -53,7 +53,7 @@ def share(value: float | None) -> str:
 
 def throughput_table(rows: Sequence[tuple[Standing | None, Summary]], percents: Sequence[float]) -> Table:
     """One row a setting: rates, and latency from due. Sorted as given. A row without a standing is a bench's only one."""
-    table = _table("throughput, and latency from due")
+    table = plain_table("throughput, and latency from due")
     for name in ("batch", "conc", "req/s", "out tok/s", "in tok/s", "mean", *map(percentile_key, percents), "ok", "verdict"):
         table.add_column(name, justify="right", no_wrap=True)
     if all(standing is None for standing, _ in rows):
@@ -98,7 +98,7 @@ def result_lines(summary: Summary, verdict: Verdict, requests_rps: float, runs: 
 
 def token_table(rows: Sequence[Summary], metrics: Sequence[str]) -> Table:
     """One row a setting: TTFT, ITL and TPOT, how answers ended, what barriers cost, how many were in flight."""
-    table = _table("tokens, endings, slots (median / p99)")
+    table = plain_table("tokens, endings, slots (median / p99)")
     shown = [metric for metric in ("ttft", "itl", "tpot") if metric in metrics]
     batched = any(summary.batches is not None for summary in rows)
     names = ["batch", "conc", *(_METRIC_NAMES[metric] for metric in shown), "length"]
@@ -124,7 +124,7 @@ def token_table(rows: Sequence[Summary], metrics: Sequence[str]) -> Table:
 def detail_table(summary: Summary, percents: Sequence[float], metrics: Sequence[str]) -> Table:
     """Every distribution of one run; `p99 between`: the 95 % confidence interval of its highest percentile."""
     highest = max(percents)
-    table = _table("")
+    table = plain_table("")
     table.add_column("metric", no_wrap=True)
     for name in ("n", "mean", *map(percentile_key, percents), "max"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -161,7 +161,7 @@ def _distributions(summary: Summary, metrics: Sequence[str]) -> list[tuple[str, 
     return rows
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
     return Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
 
 

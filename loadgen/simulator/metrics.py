@@ -14,7 +14,7 @@ from loadgen.simulator.engine import Emission, Engine
 _TTFT: Final = "0.001 0.005 0.01 0.02 0.04 0.06 0.08 0.1 0.25 0.5 0.75 1.0 2.5 5.0 7.5 10.0 20.0 40.0 80.0 160.0 640.0 2560.0"
 _ITL: Final = "0.01 0.025 0.05 0.075 0.1 0.15 0.2 0.3 0.4 0.5 0.75 1.0 2.5 5.0 7.5 10.0 20.0 40.0 80.0"
 _REQUEST: Final = (
-    "0.3 0.5 0.8 1.0 1.5 2.0 2.5 5.0 10.0 15.0 20.0 30.0 40.0 50.0 60.0 120.0 240.0 480.0 960.0 1920.0 7680.0"  # queue, prefill, e2e
+    "0.3 0.5 0.8 1.0 1.5 2.0 2.5 5.0 10.0 15.0 20.0 30.0 40.0 50.0 60.0 120.0 240.0 480.0 960.0 1920.0 7680.0"  # of a request: e2e and its phases
 )
 _REASONS: Final = ("stop", "length", "abort", "error", "repetition")
 
@@ -49,8 +49,10 @@ class Histogram:
 class Metrics:
     """What vLLM would have counted."""
 
-    def __init__(self, model_name: str) -> None:
+    def __init__(self, model_name: str, *, started_s: float = 0.0) -> None:
+        """started_s: when the server was started, in seconds since 1970."""
         self._model_name = model_name
+        self._started_s = started_s
         self.prompt_tokens = 0
         self.generation_tokens = 0
         self.success = dict.fromkeys(_REASONS, 0)
@@ -58,6 +60,8 @@ class Metrics:
         self.itl = Histogram(_ITL)
         self.queue = Histogram(_REQUEST)
         self.prefill = Histogram(_REQUEST)
+        self.decode = Histogram(_REQUEST)
+        self.inference = Histogram(_REQUEST)
         self.e2e = Histogram(_REQUEST)
 
     def token(self, emission: Emission) -> None:
@@ -70,9 +74,11 @@ class Metrics:
         else:
             self.prompt_tokens += sequence.prompt_tokens
             self.ttft.add(end_ns - sequence.arrived_ns)
+        if emission.finished:  # as in vLLM, the phases are counted of requests that ended, the first token when it leaves
             self.queue.add(sequence.admitted_ns - sequence.arrived_ns)
-            self.prefill.add(end_ns - sequence.admitted_ns)
-        if emission.finished:
+            self.prefill.add(sequence.first_token_ns - sequence.admitted_ns)
+            self.decode.add(end_ns - sequence.first_token_ns)
+            self.inference.add(end_ns - sequence.admitted_ns)
             self.e2e.add(end_ns - sequence.arrived_ns)
 
     def embedded(self, emission: Emission) -> None:
@@ -94,6 +100,8 @@ class Metrics:
             lines.extend(_heading(metric, kind, text))
             lines.append(f"{metric}{{{labels}}} {float(value)!r}")
 
+        heading = _heading("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.")
+        lines.extend((*heading, f"process_start_time_seconds {self._started_s!r}"))
         add("gauge", "vllm:num_requests_running", "Number of requests in model execution batches.", len(engine.running))
         add("gauge", "vllm:num_requests_waiting", "Number of requests waiting to be processed.", len(engine.waiting))
         add("gauge", "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", engine.kv.used / engine.kv.capacity)
@@ -111,6 +119,8 @@ class Metrics:
             ("vllm:e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.", self.e2e),
             ("vllm:request_queue_time_seconds", "Histogram of time spent in WAITING phase for request.", self.queue),
             ("vllm:request_prefill_time_seconds", "Histogram of time spent in PREFILL phase for request.", self.prefill),
+            ("vllm:request_decode_time_seconds", "Histogram of time spent in DECODE phase for request.", self.decode),
+            ("vllm:request_inference_time_seconds", "Histogram of time spent in RUNNING phase for request.", self.inference),
         ):
             lines.extend(_heading(metric, "histogram", text))
             lines.extend(histogram.render(metric, labels))

@@ -59,7 +59,7 @@ class SimulatorServer:
         self._number = 0
         self._run_id = time.time_ns() & 0xFFFFFFFF  # tells the ids of two simulators apart
         self._stats = Stats()
-        self._metrics = Metrics(settings.names[0])
+        self._metrics = Metrics(settings.names[0], started_s=time.time())
         self._truth = truth.TruthWriter(settings.truth) if settings.truth else None
         self._delivery = Delivery(self._stats, self._truth)
         self._pacer: BatchingPacer | MetronomePacer

@@ -1,12 +1,16 @@
-"""The server's own counters: parsed from recorded vLLM bytes, subtracted, polled until idle."""
+"""One read of /metrics: over HTTP, in time and without raising, whatever the server does; and the wait until it is idle."""
 
 import contextlib
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from clients.endpoint import Endpoint
-from loadgen.scrape import ServerCounters, ServerDelta, metrics_url, parse_counters, scrape, wait_idle
+from clients.secret import Secret
+from loadgen.scrape import PAGE_LIMIT, metrics_url, scrape, wait_idle
+from loadgen.server_counters import ServerCounters
 from tests.servers import threaded
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -31,66 +35,6 @@ def serving(pages, path="/metrics"):
         yield Endpoint.parse(url), seen
 
 
-def test_the_page_of_a_real_vllm_is_read():
-    """The bytes of vLLM 0.32 give every counter that the report compares with."""
-    counters = parse_counters((FIXTURES / "vllm-vl-metrics.http").read_text())
-    assert counters == ServerCounters(
-        requests={"stop": 0, "length": 17, "abort": 0, "error": 0, "repetition": 0},
-        prompt_tokens=6543,
-        generation_tokens=136,
-        preemptions=0,
-        prefix_queries=6543,
-        prefix_hits=4096,
-        running=0,
-        waiting=0,
-        kv_usage=0.0,
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "field", "value"),
-    [
-        ('vllm:prompt_tokens_total{engine="0"} 5\nvllm:prompt_tokens_total{engine="1"} 7\n', "prompt_tokens", 12),  # engines add up
-        ('vllm:kv_cache_usage_perc{engine="0"} 0.5\nvllm:kv_cache_usage_perc{engine="1"} 0.25\n', "kv_usage", 0.5),  # the fullest
-        ("vllm:prompt_tokens_total 5\n", "prompt_tokens", 5),  # no labels
-        ('vllm:prompt_tokens_total{m="a\\"}b"} 5 1700000000000\n', "prompt_tokens", 5),  # a quoted brace, a time stamp
-        ("vllm:prompt_tokens_total 1.2e3\r\n", "prompt_tokens", 1200),  # a float, CRLF
-        ("vllm:gpu_prefix_cache_hits_total 3\n", "prefix_hits", 3),  # the name before vLLM 0.9
-        ("vllm:prompt_tokens_total NaN\nvllm:num_requests_running 1\n", "prompt_tokens", None),  # not a number is no count
-        ("vllm:prompt_tokens_total{ 5\nvllm:num_requests_running 1\n", "running", 1),  # a line that is none is passed over
-        ("# TYPE vllm:request_success_total counter\n", "requests", {}),  # counted, and nothing yet
-    ],
-)
-def test_the_text_format_is_read_tolerantly(text, field, value):
-    """Each shape that a page may have gives its value or none."""
-    counters = parse_counters(text)
-    assert counters is not None
-    assert getattr(counters, field) == value
-
-
-@pytest.mark.parametrize("text", ["", "<html>not found</html>", "go_goroutines 5\n"])
-def test_a_page_without_our_series_is_no_page(text):
-    """Other servers have other pages: that is None, not zeros."""
-    assert parse_counters(text) is None
-
-
-def test_a_delta_is_after_minus_before():
-    """Differences by reason and in total; a reason that appeared in between counts from zero."""
-    before = ServerCounters(requests={"stop": 5}, prompt_tokens=100, generation_tokens=10, running=0, waiting=0)
-    after = ServerCounters(requests={"stop": 7, "length": 1}, prompt_tokens=130, generation_tokens=25, running=1, waiting=0)
-    delta = ServerDelta.between(before, after)
-    assert (delta.requests, delta.requests_total) == ({"stop": 2, "length": 1}, 3)
-    assert (delta.prompt_tokens, delta.generation_tokens, delta.preemptions) == (30, 15, None)
-    assert (delta.running_after, delta.restarted) == (1, False)
-
-
-def test_a_restarted_server_gives_no_delta():
-    """A counter that went down: the difference would be a number about nothing."""
-    before = ServerCounters(requests={"stop": 5}, prompt_tokens=100)
-    delta = ServerDelta.between(before, ServerCounters(requests={"stop": 2}, prompt_tokens=300))
-    assert (delta.restarted, delta.prompt_tokens, delta.requests) == (True, None, None)
-
-
 @pytest.mark.parametrize(
     ("base_url", "url"),
     [
@@ -106,30 +50,110 @@ def test_the_page_is_beside_v1(base_url, url):
 
 
 def test_a_scrape_reads_over_http():
-    """The page of a running server is fetched from its root."""
+    """The page of a running server is fetched from its root; the read knows when it began and ended, on the records' clock."""
+    before_ns = time.perf_counter_ns()
     with serving([page(prompt_tokens_total=4)]) as (endpoint, seen):
-        assert scrape(endpoint) == ServerCounters(prompt_tokens=4)
+        read = scrape(endpoint)
+        assert (read.counters, read.absent) == (ServerCounters(prompt_tokens=4), "")
+        assert before_ns <= read.began_ns <= read.ended_ns <= time.perf_counter_ns()
         assert seen == [("/metrics", None)]
 
 
-def test_a_server_without_the_page_is_none():
-    """404, and nobody listening."""
+def test_the_key_goes_with_the_read():
+    """Some servers guard the page as they guard the API."""
+    with serving([page(prompt_tokens_total=4)]) as (endpoint, seen):
+        scrape(Endpoint.parse(endpoint.base_url, api_key=Secret("k")))
+        assert seen == [("/metrics", "Bearer k")]
+
+
+def test_a_server_without_the_page_says_which_way_it_has_none():
+    """404; a page of another server; nobody listening."""
     with serving(["no"], path="/elsewhere") as (endpoint, _):
-        assert scrape(endpoint) is None
-    assert scrape(endpoint) is None
+        assert (scrape(endpoint).counters, scrape(endpoint).absent) == (None, "HTTP 404")
+    assert "refused" in scrape(endpoint).absent
+    with serving(["go_goroutines 5\n"]) as (endpoint, _):
+        assert scrape(endpoint).absent == "the page names none of vLLM's series"
+
+
+def test_a_page_of_eight_megabytes_is_read_and_a_larger_one_is_none():
+    """At the limit every line counts; beyond it nothing does, and that is said."""
+    line = page(num_requests_waiting_by_reason=1)
+    filled = page(prompt_tokens_total=4) + line * ((PAGE_LIMIT - 100) // len(line))
+    with serving([filled]) as (endpoint, _):
+        assert scrape(endpoint, timeout_s=20).counters == ServerCounters(prompt_tokens=4)
+    with serving([filled + line * 10]) as (endpoint, _):
+        assert scrape(endpoint, timeout_s=20).absent == "a page of more than 8 MiB, which is none of metrics"
+
+
+@pytest.mark.parametrize("manner", ["silent", "drips a head", "drips a body"])
+def test_a_server_that_hangs_ends_a_read_in_time(manner):
+    """No answer at all, or a byte now and then, which no socket's timeout ends: the read is over all the same."""
+    over = threading.Event()
+
+    class Handler(threaded.Quiet):
+        def do_GET(self):
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                if manner == "drips a body":
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                while not over.wait(0.01):
+                    if manner != "silent":
+                        self.wfile.write(b"x")
+
+    with threaded.serving(Handler) as url:
+        try:
+            assert scrape(Endpoint.parse(url), timeout_s=0.1).absent == "no answer within 0.1 s"
+        finally:
+            over.set()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",  # closed without a word
+        b"nonsense\r\n\r\n",  # no HTTP
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nvllm:",  # broken off
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",  # a chunk of no size
+    ],
+)
+def test_bad_http_is_said_and_not_raised(answer):
+    """Whatever breaks, a read is a value."""
+
+    class Handler(threaded.Quiet):
+        def do_GET(self):
+            self.wfile.write(answer)
+            self.close_connection = True
+
+    with threaded.serving(Handler) as url:
+        read = scrape(Endpoint.parse(url))
+    assert read.counters is None
+    assert read.absent
 
 
 def test_waiting_for_idle_ends_when_two_idle_reads_agree():
     """A busy read, an idle one, an idle one with more tokens (counted late), and one that agrees."""
     pages = [page(num_requests_running=running, generation_tokens_total=tokens) for running, tokens in ((1, 5), (0, 9), (0, 10), (0, 10))]
     with serving(pages) as (endpoint, seen):
-        assert wait_idle(endpoint) == ServerCounters(running=0, generation_tokens=10)
+        assert wait_idle(endpoint).counters == ServerCounters(running=0, generation_tokens=10)
         assert len(seen) == 4
 
 
 def test_waiting_for_idle_gives_up_at_its_limit():
     """Others may keep the server busy for ever: the last read is returned, and says that it is not idle."""
     with serving([page(num_requests_running=1)]) as (endpoint, _):
-        counters = wait_idle(endpoint, limit_s=0.1)
+        counters = wait_idle(endpoint, limit_s=0.1).counters
     assert counters is not None
     assert not counters.idle
+
+
+def test_waiting_for_idle_keeps_what_it_read_when_the_page_goes():
+    """A busy read, then a page of nothing: the last counters that there were."""
+    with serving([page(num_requests_running=1), ""]) as (endpoint, _):
+        assert wait_idle(endpoint).counters == ServerCounters(running=1)
+
+
+def test_there_is_nothing_to_wait_for_without_a_page():
+    """One read, and its reason."""
+    with serving(["no"]) as (endpoint, seen):
+        assert wait_idle(endpoint).absent == "the page names none of vLLM's series"
+        assert len(seen) == 1

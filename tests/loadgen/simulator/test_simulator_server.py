@@ -65,7 +65,7 @@ def test_the_next_request_on_the_same_connection_never_raises_the_peak():
 def test_metrics_have_vllms_names_and_buckets():
     """Every sample name and bucket bound that the simulator has, vLLM was recorded to have."""
     text = (FIXTURES / "vllm-vl-metrics.http").read_text()
-    theirs = {line.rpartition(" ")[0].replace("tiny-vl", "simulated") for line in text.splitlines() if line.startswith("vllm:")}
+    theirs = {line.rpartition(" ")[0].replace("tiny-vl", "simulated") for line in text.splitlines() if line and not line.startswith("#")}
     with Simulator(load_settings(time_scale=0.01)) as simulator, Wire(simulator.port) as wire:
         wire.ask("POST", CHAT, chat(5))
         samples = simulator.metrics()
@@ -77,6 +77,8 @@ def test_metrics_have_vllms_names_and_buckets():
         ("inter_token_latency_seconds", 4),
         ("request_queue_time_seconds", 1),
         ("request_prefill_time_seconds", 1),
+        ("request_decode_time_seconds", 1),
+        ("request_inference_time_seconds", 1),
         ("e2e_request_latency_seconds", 1),
     ):
         assert samples[f'vllm:{name}_count{{engine="0",model_name="simulated"}}'] == count

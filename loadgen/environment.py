@@ -41,7 +41,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str]
     proxies: dict[str, str]
     container: bool
-    compiled: bool
+    compiled: bool = False  # runs of before it could be
 
 
 def environment() -> Environment:

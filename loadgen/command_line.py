@@ -16,17 +16,25 @@ import msgspec
 
 from clients.errors import UsageError
 from clients.secret import MASK
-from loadgen.options import COMMANDS, Option, nearest, options_of
+from loadgen.options import COMMANDS, Option, nearest, options_of, refusals_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_EXCLUSIVE = (("num_requests", "duration"), ("insecure", "ca_file"))
+EXCLUSIVE = (("num_requests", "duration"), ("insecure", "ca_file"))
+# What a command names beside its options.
+_NAMED = {
+    "report": ("RUN ", "the directory of a run (results/<id>)"),
+    "run": ("[PLAN] ", "a YAML file of options by their names; what is typed goes before it"),
+}
 _FLAG = re.compile(r"--[A-Za-z0-9_-]+")
 
 
 class Arguments(msgspec.Struct, frozen=True):
-    """A command and the values of its options. values: by key, defaults filled in; typed: the keys that the user gave."""
+    """A command and the values of its options. values: by key, defaults filled in; typed: the keys that the user gave.
+
+    run: what it names beside its options: the directory of a run (`report`), a plan file or "" (`run`).
+    """
 
     command: str
     values: dict[str, Any]
@@ -79,7 +87,8 @@ def parse(words: Sequence[str]) -> Parsed:
 
 def overview() -> str:
     """The help of `loadgen` itself."""
-    rows = "\n".join(f"  {name:10}{sentence}" for name, sentence in COMMANDS.items())
+    width = max(map(len, COMMANDS)) + 2
+    rows = "\n".join(f"  {name:{width}}{sentence}" for name, sentence in COMMANDS.items())
     return (
         f"usage: loadgen COMMAND [options]\n\nLoad for OpenAI-compatible model servers, and what it means.\n\n{rows}\n\n"
         "`loadgen COMMAND --help` lists a command's options. The first to try:\n\n"
@@ -101,15 +110,16 @@ def _parser(command: str, options: list[Option]) -> _Parser:
     width = max(60, int(columns) if columns.isdecimal() else 110)
     parser = _Parser(
         prog=f"loadgen {command}",
-        usage=f"loadgen {command} {'RUN ' if command == 'report' else ''}[options]",
+        usage=f"loadgen {command} {_NAMED.get(command, ('', ''))[0]}[options]",
         description=COMMANDS[command].capitalize() + ".",
         allow_abbrev=False,
         add_help=False,
         argument_default=argparse.SUPPRESS,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=width),
     )
-    if command == "report":
-        parser.add_argument("run", metavar="RUN", nargs="?", help="the directory of a run (results/<id>)")
+    if command in _NAMED:
+        metavar, sentence = _NAMED[command]
+        parser.add_argument("run", metavar=metavar.strip("[] "), nargs="?", help=sentence)
     groups: dict[str, Any] = {}
     for option in options:
         group = groups.get(option.group)
@@ -121,8 +131,10 @@ def _parser(command: str, options: list[Option]) -> _Parser:
             action = argparse.BooleanOptionalAction if option.negatable else "store_true"
             group.add_argument(*flags, dest=option.key, action=action, help=sentence)
         else:
-            action = "append" if option.many else "store"
-            group.add_argument(*flags, dest=option.key, action=action, help=sentence, metavar=option.reader.metavar.replace("%", "%%"))
+            action = "append" if option.many else "extend" if option.several else "store"
+            words = "*" if option.several else None
+            metavar = option.reader.metavar.replace("%", "%%")
+            group.add_argument(*flags, dest=option.key, action=action, nargs=words, help=sentence, metavar=metavar)
     return parser
 
 
@@ -140,11 +152,11 @@ def _arguments(command: str, options: list[Option], parser: _Parser, words: list
         option = by_key[key]
         if option.reader is None:
             values[key] = raw
-        elif option.many:
+        elif option.many or option.several:
             values[key] = tuple(option.read(text) for text in raw)
         else:
             values[key] = option.read(raw)
-    for one, other in _EXCLUSIVE:
+    for one, other in EXCLUSIVE:
         if one in typed and other in typed:
             raise UsageError(f"--{one.replace('_', '-')}: got --{other.replace('_', '-')} as well, takes one of the two")
     return Arguments(command=command, values=values, typed=frozenset(typed), run=run or "")
@@ -155,6 +167,8 @@ def _refuse(word: str, command: str, options: list[Option]) -> NoReturn:
     flag = word.partition("=")[0]
     if not flag.startswith("-"):
         raise UsageError(f"{command}: got {word!r}, which belongs to no option (quote a value that has spaces)")
+    if reason := refusals_of(command).get(flag.removeprefix("--")):
+        raise UsageError(f"{flag}: {reason}")
     known = [name for option in options for name in (option.name, *option.aliases)]
     elsewhere = [name for name in COMMANDS if name != command and any("--" + option.name == flag for option in _cheap_options(name))]
     if elsewhere:

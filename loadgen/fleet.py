@@ -133,9 +133,16 @@ class Fleet:
         self._selector = selectors.DefaultSelector()
 
     def run(
-        self, interrupts: Interrupts, beaten: Callable[[Sequence[Crew]], None], noted: Callable[[str], None] = lambda _: None
+        self,
+        interrupts: Interrupts,
+        beaten: Callable[[Sequence[Crew]], None],
+        noted: Callable[[str], None] = lambda _: None,
+        *,
+        enough: Callable[[Sequence[Crew]], bool] = lambda _: False,
     ) -> list[Crew]:
         """Run the plan to its end. `beaten` is called after each round of beats (about once a second), `noted` for a line to show.
+
+        enough: asked after `beaten`, whether the plan may end now: nothing more is sent then, what is in flight has the plan's grace.
 
         Raises FleetError when a worker cannot start; nothing was sent then.
         """
@@ -148,7 +155,7 @@ class Fleet:
                 for one in self.crew:
                     one.state = "running"
                     one.tell(Start(self.started_ns))
-                self._watch(interrupts, beaten, noted)
+                self._watch(interrupts, beaten, noted, enough)
         finally:
             self._reap()
         return self.crew
@@ -182,8 +189,15 @@ class Fleet:
                 if one.state == "lost":
                     raise FleetError(f"worker {one.number} could not start: {one.end}")
 
-    def _watch(self, interrupts: Interrupts, beaten: Callable[[Sequence[Crew]], None], noted: Callable[[str], None]) -> None:
+    def _watch(
+        self,
+        interrupts: Interrupts,
+        beaten: Callable[[Sequence[Crew]], None],
+        noted: Callable[[str], None],
+        enough: Callable[[Sequence[Crew]], bool],
+    ) -> None:
         obeyed = 0
+        going = True
         deadline = float("inf")
         if self.plan.duration_s is not None:
             deadline = time.monotonic() + self.plan.duration_s + self.plan.grace_s + OVERTIME_S
@@ -194,6 +208,11 @@ class Fleet:
             if fresh_beats >= len(running):
                 fresh_beats = 0
                 beaten(self.crew)
+                if going and not interrupts.count and enough(self.crew):
+                    going = False
+                    for one in running:
+                        one.tell(Stop(self.plan.grace_s))
+                    deadline = min(deadline, time.monotonic() + self.plan.grace_s + OVERTIME_S)
             self._note_troubles(running, noted)
             if interrupts.count > obeyed:
                 obeyed = interrupts.count

@@ -53,6 +53,8 @@ def measure(order: Order, *, largest: int, campaign_of: Callable[[Load], Campaig
         simulator = stack.enter_context(simulating(order.simulator)) if order.simulator else None
         target = msgspec.structs.replace(order.target, base_url=simulator.base_url) if simulator else order.target
         found = preflight(target, order.key, order.sampling)
+        if not order.tokens_in_chunks:
+            found = msgspec.structs.replace(found, target=msgspec.structs.replace(found.target, continuous_usage=False))
         directory = RunDirectory.create(order.results_dir, order.command, target.profile or target.model)
         stack.callback(directory.close)
         ceiling = recall(found.target.transport)
@@ -67,10 +69,11 @@ def measure(order: Order, *, largest: int, campaign_of: Callable[[Load], Campaig
             target=found.target,
             key=order.key,
             prompts=order.content.items,
-            sampling=order.sampling,
+            sampling=order.content.samplings or order.sampling,
             cache=order.cache,
             listener=listener,
             simulator=simulator,
+            trace=order.trace,
         )
         try:
             stack.enter_context(session)
@@ -96,14 +99,24 @@ def command(
     with progress(sys.stderr) as listener:
         document = measure(order, largest=largest, campaign_of=campaign_of, option=option, listener=listener)
     status = deliver(document, arguments, order.results_dir / document.run.id)
+    return interrupted_status(document) or status, document
+
+
+def interrupted_status(document: Document) -> int:
+    """130 or 143 when a signal ended the run, else 0."""
     interrupted = document.ended.interrupted if document.ended else None
-    return (_INTERRUPTED + interrupted if interrupted else status), document
+    return _INTERRUPTED + interrupted if interrupted else 0
+
+
+def believed_status(document: Document, *, fail_on_degraded: bool) -> int:
+    """3 when its numbers may not be believed, or not quite and that was asked for; else 0."""
+    level = document.verdict.level if document.verdict else "invalid"
+    return _INVALID if level == "invalid" or (level == "degraded" and fail_on_degraded) else 0
 
 
 def deliver(document: Document, arguments: Arguments, directory: Path) -> int:
     """Show the document as the options say; 3 when its numbers may not be believed or it could not be shown, else 0."""
-    level = document.verdict.level if document.verdict else "invalid"
-    status = _INVALID if level == "invalid" or (level == "degraded" and arguments["fail_on_degraded"]) else 0
+    status = believed_status(document, fail_on_degraded=arguments["fail_on_degraded"])
     try:
         _show(document, arguments, directory)
     except OSError as error:

@@ -47,7 +47,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     target: the real server, or the simulator once it has a port. table: the profile's grid values. num_requests or duration_s: of
     each measured plan. num_warmups, processes: None for the default. percentiles: those asked for by name. arguments: as given, for
-    run.json, without secrets.
+    run.json, without secrets. tokens_in_chunks: whether chunks may be asked to tell their tokens, where the server can.
+    trace: what plans replay (`trace.py`).
     """
 
     command: str
@@ -71,10 +72,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     arguments: dict[str, Any] = {}
     notes: list[str] = []
+    tokens_in_chunks: bool = True
+    trace: Any = None
 
 
-def read_order(arguments: Arguments) -> Order:
-    """Raises UsageError for whatever cannot be used."""
+def read_order(arguments: Arguments, *, end: tuple[int | None, float | None] | None = None) -> Order:
+    """Raises UsageError for whatever cannot be used. end: (num_requests, duration_s), where the command knows it already."""
     _check_simulator_options(arguments)
     check_results(Path(arguments["results_dir"]))
     profile = ModelRegistry(arguments["models_file"]).get(arguments["model"]) if arguments["model"] else None
@@ -82,9 +85,8 @@ def read_order(arguments: Arguments) -> Order:
     target = _target(arguments, profile)
     max_tokens = arguments.chosen("max_tokens", table.get("max_tokens"), _DEFAULT_MAX_TOKENS)
     sampling = Sampling(max_tokens=max_tokens, ignore_eos=arguments["ignore_eos"] or None, extra_body=arguments["extra_body"])
-    duration_s = arguments["duration"]
     default = table.get("num_requests") if arguments.command == "grid" else None
-    num_requests = None if duration_s is not None else arguments.chosen("num_requests", default, _DEFAULT_REQUESTS)
+    num_requests, duration_s = end or _end(arguments, default)
     content = _content(arguments, target.kind, profile, table, num_requests)
     notes = list(content.notes)
     if num_requests is not None and arguments["prompts"] and len(content.items) < num_requests:
@@ -97,7 +99,7 @@ def read_order(arguments: Arguments) -> Order:
         command=arguments.command,
         target=target,
         results_dir=Path(arguments["results_dir"]),
-        delay_between_batches_s=arguments["delay_between_batches"],
+        delay_between_batches_s=arguments.values.get("delay_between_batches", 0.0),
         num_warmups=arguments["num_warmups"],
         processes=arguments["processes"],
         seed=arguments["seed"],
@@ -116,6 +118,11 @@ def read_order(arguments: Arguments) -> Order:
         duration_s=duration_s,
         notes=notes,
     )
+
+
+def _end(arguments: Arguments, default: int | None) -> tuple[int | None, float | None]:
+    duration_s = arguments["duration"]
+    return (None if duration_s is not None else arguments.chosen("num_requests", default, _DEFAULT_REQUESTS)), duration_s
 
 
 def default_concurrency(order: Order) -> int:

@@ -13,6 +13,7 @@ import msgspec
 
 from clients.errors import UsageError
 from clients.lanes import Lanes, lane_count
+from loadgen.precision import Precision
 from loadgen.schedule import Schedule
 
 Purpose = Literal["warmup", "measure"]
@@ -30,7 +31,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     exactly one is set. grace_s: how long requests in flight may go on after a duration's end. salt: what sets the prompts of
     this run apart from those of an earlier run of the same seed, which a server may still hold in its cache. levels: a closed loop's
     slots over time, (seconds from the start, slots) in order, the last one for the rest; max_concurrent is the largest of them.
-    lead_s, tail_s: what is left out of the measuring window at its beginning and end (ramps), by due.
+    lead_s, tail_s: what is left out of the measuring window at its beginning and end (ramps), by due. precision: reached, it ends the plan
+    before its number or duration does.
     """
 
     number: int
@@ -52,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     levels: tuple[tuple[float, int], ...] = ()
     lead_s: float = 0.0
     tail_s: float = 0.0
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         """Raise UsageError naming the field: a plan that exists can be run."""

@@ -7,6 +7,8 @@ not hide the others.
 
 from __future__ import annotations
 
+import math
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
@@ -14,6 +16,7 @@ import msgspec
 from clients.errors import UsageError
 from loadgen.breakdown import break_down, waited
 from loadgen.plan import Plan
+from loadgen.precision import LOOKS, Looks
 from loadgen.scrape import Readings
 from loadgen.server_side import ServerSide, server_side
 from loadgen.summary import STANDARD_PERCENTILES, PlanFacts, Summary, Verdict
@@ -36,6 +39,7 @@ class PlanReport(msgspec.Struct, kw_only=True, frozen=True):
     """One plan: what was to be done, what came of it. absent: why there is no summary, "" when there is one.
 
     server: what the server says of it, None when it was not asked. simulator: what the embedded one says of itself, its lateness above all.
+    precision: the looks of a plan that was to end when it is precise enough.
     """
 
     directory: str
@@ -44,6 +48,7 @@ class PlanReport(msgspec.Struct, kw_only=True, frozen=True):
     verdict: Verdict | None = None
     server: ServerSide | None = None
     simulator: dict[str, Any] | None = None
+    precision: Looks | None = None
     absent: str = ""
 
 
@@ -85,6 +90,7 @@ def plan_report(place: Path, run_id: bytes, asked: Asked) -> PlanReport:
         verdict=judge(summary, asked.named_percentiles, asked.ceiling),
         server=_served(place, records.heads, summary),
         simulator=_said(place / "simulator.json", dict[str, Any]),
+        precision=_said(place / LOOKS, Looks),
     )
 
 
@@ -101,12 +107,26 @@ def facts(plan: Plan, asked: Asked = Asked(), scheduled: int | None = None) -> P
         batch_size=plan.batch_size,
         open_loop=plan.schedule is not None,
         levels=len(plan.levels),
+        even=_even(plan),
         lead_s=plan.lead_s,
         tail_s=plan.tail_s,
         percentiles=asked.percentiles,
         objectives=asked.objectives,
         attainment=asked.attainment,
     )
+
+
+def _even(plan: Plan) -> bool:
+    """Whether the same load is wanted all through the measuring window; of a trace that is not known."""
+    if plan.schedule is None:
+        loads = [(float(slots), float(slots)) for _, slots in plan.levels]
+        ends = [*(begin_s for begin_s, _ in plan.levels[1:]), math.inf]
+    else:
+        loads = [(one.start_rps, one.end_rps) for one in plan.schedule.stages]
+        ends = list(accumulate(math.inf if one.length_s is None else one.length_s for one in plan.schedule.stages))
+    over_s = (math.inf if plan.duration_s is None else plan.duration_s) - plan.tail_s
+    inside = [load for load, begin_s, end_s in zip(loads, [0.0, *ends], ends, strict=False) if begin_s < over_s and end_s > plan.lead_s]
+    return len({rate for load in inside for rate in load}) <= 1 and (plan.schedule is None or plan.schedule.process != "trace")
 
 
 def _served(place: Path, heads: NDArray[np.void], summary: Summary) -> ServerSide | None:

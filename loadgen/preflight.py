@@ -19,6 +19,7 @@ from clients.endpoint import Timeouts
 from clients.errors import LoadgenError, Outcome, RequestError, UsageError
 from clients.exchange import Exchange, Request
 from clients.transports import best_transport, open_transport
+from loadgen.plan import LARGEST_CONCURRENCY
 from loadgen.target import Target
 
 if TYPE_CHECKING:
@@ -58,6 +59,14 @@ def preflight(target: Target, key: Secret | None, sampling: Sampling) -> Found:
     from clients.loop import private_loop
 
     return private_loop().run(lambda: _preflight(target, target.endpoint(key), sampling))
+
+
+def most_connections() -> int:
+    """How many connections workers may have, by this system's limit of open files, at most `LARGEST_CONCURRENCY`."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return LARGEST_CONCURRENCY if hard == resource.RLIM_INFINITY else max(1, min(LARGEST_CONCURRENCY, hard - _OWN_FILES))
 
 
 def allow_files(max_concurrent: int, option: str = "--max-concurrent") -> None:

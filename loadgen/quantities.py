@@ -21,6 +21,8 @@ _LONGEST_S = 10 * 365 * 86400.0
 # What every file format, array and server takes; more is a typing error.
 _LARGEST = 2**31 - 1
 _LONGEST_LABEL = 200
+# Far above what a machine sends; more is a typing error.
+_LARGEST_RPS = 1_000_000.0
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -153,9 +155,18 @@ def _read_percentile(text: str) -> float:
     return value
 
 
+def _read_rate(text: str) -> float:
+    """Requests/s; infinite: no schedule, as fast as slots come free."""
+    value = float(text)
+    if not 0 < value <= _LARGEST_RPS and value != math.inf:
+        raise ValueError(text)
+    return value
+
+
 LABEL = Reader("TEXT", f"one line of at most {_LONGEST_LABEL} characters", _read_label)
 PAIR = Reader("K=V", "a name and a value: K=V", _read_pair)
 JSON_OBJECT = Reader("JSON", 'a JSON object, as in {"top_k": 1}', _read_object)
+RATE = Reader("R", "requests/s above 0, at most 1000000, or inf", _read_rate)
 COUNT_OR_AUTO = Reader("auto|N", f"auto, or {whole(1).takes}", _read_count_or_auto)
 BARRIER = Reader("N", f"{whole(1).takes}, or none for no barrier", _read_barrier)
 BARRIERS = listed(BARRIER, "a list like 1,2,4 (0 or none: no barrier)")

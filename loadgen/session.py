@@ -22,7 +22,8 @@ from loadgen.campaign import Live, Performed
 from loadgen.fleet import Fleet, Interrupts
 from loadgen.histogram import Histogram
 from loadgen.pipe import Assign
-from loadgen.timetable import TIMETABLE, write_timetable
+from loadgen.precision import LOOKS, Observer
+from loadgen.timetable import TIMETABLE, Timetable, write_timetable
 from loadgen.workload import Marker, unmarked_images, write_workload
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Session:
         target: Target,
         key: Secret | None,
         prompts: Sequence[Any],
-        sampling: Sampling,
+        sampling: Sampling | Sequence[Sampling],
         cache: Cache,
         listener: Listener,
         simulator: Simulator | None = None,
@@ -166,6 +167,16 @@ class Session:
         write_timetable(path, offsets_ns)
         return str(path)
 
+    def _observer(self, plan: Plan, place: Path) -> Observer | None:
+        """Who says when a plan is precise enough; None where it does not end so."""
+        if plan.precision is None:
+            return None
+        from loadgen.plan_report import facts
+
+        scheduled = None if plan.schedule is None else len(Timetable(place / TIMETABLE))
+        paths = [place / f"worker-{worker}.records" for worker in range(plan.workers)]
+        return Observer(plan.precision, paths, (self.directory.key, plan.number), facts(plan, scheduled=scheduled))
+
     def _perform(self, plan: Plan) -> Performed:
         from loadgen import document, scrape
         from loadgen.watch import FILE_NAME, Watch
@@ -173,6 +184,7 @@ class Session:
         place = self.directory.plan_directory(plan.number, plan.label)
         self._keep(place / "plan.json", plan)
         workload, timetable = str(self._workload(plan, place)), self._timetable(plan, place)
+        observer = self._observer(plan, place)
         endpoint = self._target.endpoint(self._key)
         before = scrape.wait_idle(endpoint)
         if self._simulator is not None:
@@ -194,8 +206,15 @@ class Session:
         with watch, open(self.directory.path / "log.txt", "ab") as log:
             fleet = Fleet(plan, assignments, log=log)
             crew = fleet.run(
-                self.interrupts, lambda crew: self._listener.snapshot(_live(plan, crew, fleet.started_ns)), self._listener.note
+                self.interrupts,
+                lambda crew: self._listener.snapshot(_live(plan, crew, fleet.started_ns)),
+                self._listener.note,
+                enough=lambda crew: (
+                    observer is not None and observer.enough(sum(one.beat.outcomes.get("ok", 0) for one in crew if one.beat))
+                ),
             )
+        if observer is not None:
+            self._keep(place / LOOKS, observer.found)
         for one in crew:
             if one.state == "lost":
                 lost = f"worker {one.number} was lost: {one.end}"

@@ -6,6 +6,7 @@ declared once, in its Struct; an option exists for each, but for those that the 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _NEVER = frozenset({"api_key", "calibrated"})
 # Beside a run, the command places the server and names it as the target is named.
 _DECIDED_BY_RUN = frozenset({"host", "port", "model_name", "kind"})
-_PREFIX = {"grid": "sim-", "bench": "sim-", "simulate": ""}
+_PREFIX = defaultdict(lambda: "sim-", simulate="")
 
 
 def simulator_options(command: str) -> list[Option]:

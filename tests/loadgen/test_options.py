@@ -48,9 +48,9 @@ REFUSED = [
     ("bench --nothing-like-it 5", "unknown option --nothing-like-it"),  # A1: nothing is near
     ("bench --num 5", "unknown option --num"),  # abbreviations are not options
     ("bench --batch-sizes 1,2", "--batch-sizes is an option of grid"),  # it exists, elsewhere
-    ("bench --request-rate 5", "unknown option --request-rate"),  # A7: not in this version, never silently
+    ("bench --request-rate 5", "bench: --request-rate is an option of run"),  # A7: a closed loop has none, and never silently
     ("bench extra", "'extra', which belongs to no option"),
-    ("bech", "takes one of grid, bench, models, report, simulate, selftest (nearest: bench)"),  # a command
+    ("bech", "takes one of " + ", ".join(COMMANDS) + " (nearest: bench)"),  # a command
     ("--model olmocr", "takes a command first"),
     ("bench --max-concurrent 0", "--max-concurrent: got '0', takes a whole number from 1 to 50000"),  # A5
     ("bench --max-concurrent 999999", "--max-concurrent: got '999999'"),  # A5

@@ -6,6 +6,7 @@ page of others, silence, megabytes, half an answer), a read ends in time and is 
 
 from __future__ import annotations
 
+import functools
 import http.client
 import ssl
 import threading
@@ -89,6 +90,15 @@ def metrics_url(base_url: str) -> str:
     return base_url.rstrip("/").removesuffix("/v1") + "/metrics"
 
 
+@functools.cache  # reading the system's certificates takes 20 ms of CPU, and a plan is watched each second
+def _context(ca_file: str | None, insecure: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def _fetch(endpoint: Endpoint, timeout_s: float) -> bytes | str:
     """The page, or why there is none."""
     request = urllib.request.Request(metrics_url(endpoint.base_url), headers=dict(endpoint.headers))  # noqa: S310 - Endpoint admits http and https only
@@ -97,11 +107,7 @@ def _fetch(endpoint: Endpoint, timeout_s: float) -> bytes | str:
     handlers = []
     try:
         if endpoint.base_url.startswith("https:"):
-            context = ssl.create_default_context(cafile=endpoint.ca_file)
-            if endpoint.insecure:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            handlers.append(urllib.request.HTTPSHandler(context=context))
+            handlers.append(urllib.request.HTTPSHandler(context=_context(endpoint.ca_file, endpoint.insecure)))
         with urllib.request.build_opener(*handlers).open(request, timeout=timeout_s) as answer:
             page: bytes = answer.read(PAGE_LIMIT + 1)
     except urllib.error.HTTPError as error:

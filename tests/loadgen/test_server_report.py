@@ -121,7 +121,9 @@ def test_the_table_has_what_the_server_timed(one_seat):
 def test_counts_that_agree_are_said_to_be_equal(one_seat):
     """Requests and both kinds of token, idle to idle."""
     tokens = one_seat[0].plans[0].summary.tokens
-    expected = f"by the server: {REQUESTS} requests (equal); {tokens.prompt} prompt tokens (equal); {tokens.completion} generated tokens (equal)"
+    expected = (
+        f"by the server: {REQUESTS} requests (equal); {tokens.prompt} prompt tokens (equal); {tokens.completion} generated tokens (equal)"
+    )
     assert ("counted", expected) in lines_of(one_seat[0])
 
 

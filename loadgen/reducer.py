@@ -20,6 +20,7 @@ from loadgen.goodput import goodput_of
 from loadgen.lateness import lateness
 from loadgen.measures import Measuring, completion_tokens
 from loadgen.percentiles import describe
+from loadgen.proof import prove
 from loadgen.steadiness import find_warm_up, steadiness
 from loadgen.strain import effort, handled
 from loadgen.summary import Attempts, Batches, Failure, HeldBack, Summary, Tokens, Wasted
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from loadgen.offered import Offered
     from loadgen.recorded import Records
     from loadgen.strain import Effort
     from loadgen.summary import PlanFacts, WorkerSummary
@@ -80,6 +82,7 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
         lateness=lateness(records, ranked, facts),
         steadiness=steadiness(heads, steady, window, measuring.origin_ns, facts),
         held_back=_held_back(heads, measuring.percents) if facts.open_loop else None,
+        offered=_offered(records, facts, window, start_ns),
     )
 
 
@@ -89,6 +92,17 @@ def _held_back(heads: NDArray[np.void], percents: Sequence[float]) -> HeldBack:
     sent = held[held["sent_ns"] > 0]
     dropped = int(np.count_nonzero(held["outcome"] == Outcome.DROPPED))
     return HeldBack(started_late=len(held) - dropped, dropped=dropped, wait=describe((sent["sent_ns"] - sent["due_ns"]) / 1e9, percents))
+
+
+def _offered(records: Records, facts: PlanFacts, window: stretch.Stretch, start_ns: int) -> Offered | None:
+    """A request arrives once: by its first attempt, whatever was tried after it."""
+    if facts.schedule is None:
+        return None
+    index, due, sent = (
+        np.concatenate([rows[name][rows["attempt"] <= 1] for rows in (records.heads, records.attempts)])
+        for name in ("index", "due_ns", "sent_ns")
+    )
+    return prove(index, due, sent, facts.schedule, window, start_ns=start_ns, count=facts.count)
 
 
 def _with_effort(worker: WorkerSummary, known: Effort | None) -> WorkerSummary:

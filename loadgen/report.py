@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from loadgen.circumstances import circumstances, counted
+from loadgen.offered_report import arrivals_remarks, arrivals_table
 from loadgen.options import METRICS
 from loadgen.server_report import server_lines, server_table
 from loadgen.summary import Cell
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from loadgen.ceiling import KeptCeiling
     from loadgen.document import Document
+    from loadgen.offered import Offered
     from loadgen.selftest import Ceiling
     from loadgen.summary import Standing, Summary
 
@@ -76,6 +78,8 @@ def print_report(document: Document, console: Console, *, directory: Path | None
         console.print(Text(f"in detail: {_setting(chosen.max_concurrent, chosen.batch_size)}", style="bold"))
         _print_table(console, detail_table(chosen, percents, metrics))
         _print_remarks(document, chosen, console)
+        if chosen.offered is not None:
+            _print_arrivals(chosen.offered, console)
         _print_failures([summary for _, summary in rows], console)
     if rows:
         _print_server(document, _chosen(document, rows), console)
@@ -168,6 +172,13 @@ def _print_remarks(document: Document, summary: Summary, console: Console) -> No
     if summary.ended_rps:
         remarks.append(_strain(summary, document.run.ceiling))
     for remark in remarks:
+        _print_indented(console, remark, "dim")
+
+
+def _print_arrivals(offered: Offered, console: Console) -> None:
+    console.print()
+    _print_table(console, arrivals_table(offered))
+    for remark in arrivals_remarks(offered):
         _print_indented(console, remark, "dim")
 
 

@@ -13,6 +13,8 @@ import msgspec
 
 from loadgen.evidence import Lateness, Steadiness
 from loadgen.objectives import Metric, Objective
+from loadgen.offered import Offered
+from loadgen.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +51,7 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     batch_size: int | None = None
     percentiles: tuple[float, ...] = STANDARD_PERCENTILES
     open_loop: bool = False
+    schedule: Schedule | None = None
     levels: int = 0
     even: bool = True
     lead_s: float = 0.0
@@ -292,7 +295,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     batch_means: requests/s in equal slices of the steady stretch (of the whole run if there is none).
     length_share: of successful requests, those that ended with finish_reason `length`. finishes: by reason.
     itl_source: `histogram` above 5 million gaps, then with a bound. ended_rps, events_rps: what the workers handled in the ranked
-    stretch, whatever came of it: requests and attempts that ended, output events. held_back: of the whole run; None for a closed loop.
+    stretch, whatever came of it: requests and attempts that ended, output events. held_back: of the whole run;
+    offered: the arrivals in the measuring window; both None for a closed loop.
     """
 
     label: str
@@ -322,6 +326,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     goodput: Goodput | None = None
     lateness: Lateness | None = None
     steadiness: Steadiness | None = None
+    offered: Offered | None = None
 
     @property
     def ranked(self) -> Measures:

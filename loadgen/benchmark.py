@@ -23,7 +23,7 @@ from loadgen.document import GridReport
 from loadgen.grid import Grid
 from loadgen.measurement import measure
 from loadgen.order import Order
-from loadgen.progress import progress
+from loadgen.progress import Silent, progress
 from loadgen.prompts import Prompts
 from loadgen.results import BenchmarkResult, GridResults, InterruptedRun, result_of
 from loadgen.summary import Cell
@@ -155,7 +155,7 @@ class ModelBenchmark:
 
     def _measure(self, order: Order, largest: int, campaign_of: Callable[[Load], Campaign]) -> Document:
         with contextlib.ExitStack() as stack:
-            listener: Listener = stack.enter_context(progress(sys.stderr)) if self._progress else _Silent()
+            listener: Listener = stack.enter_context(progress(sys.stderr)) if self._progress else Silent()
             return measure(order, largest=largest, campaign_of=campaign_of, option="max_concurrent", listener=listener)
 
     def _order(self, command: str, kind: str, items: list[Any], *, delay_between_batches_s: float = 0.0) -> Order:
@@ -209,22 +209,3 @@ def _checked(number: int, encode: Callable[[], Any]) -> Any:
         return encode()
     except RequestError as error:
         raise UsageError(f"prompts: number {number}: {error}") from None
-
-
-class _Silent:
-    """A listener that shows nothing."""
-
-    def opened(self, directory: Path) -> None:
-        pass
-
-    def planned(self, plan: object, total_plans: int | None) -> None:
-        pass
-
-    def snapshot(self, live: object) -> None:
-        pass
-
-    def performed(self, performed: object) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass

@@ -49,7 +49,7 @@ def _run(argv: Sequence[str]) -> int:
     if parsed.arguments is None:
         sys.stdout.write(parsed.text)
         return 0
-    command = importlib.import_module(f"loadgen.commands.{parsed.arguments.command}")
+    command = importlib.import_module(f"loadgen.commands.{parsed.arguments.command.replace('-', '_')}")
     status: int = command.run(parsed.arguments)
     return status
 

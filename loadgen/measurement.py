@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # Precedence of DESIGN.md: 2 and 5 end a command before there is a document; the rest is read from it.
 _INTERRUPTED = 128
 _INVALID = 3
+_MISSED = 4
 
 
 def measure(order: Order, *, largest: int, campaign_of: Callable[[Load], Campaign], option: str, listener: Listener) -> Document:
@@ -114,9 +115,20 @@ def believed_status(document: Document, *, fail_on_degraded: bool) -> int:
     return _INVALID if level == "invalid" or (level == "degraded" and fail_on_degraded) else 0
 
 
+def missed_status(document: Document) -> int:
+    """4 when a share of good requests was asked for and missed: by any point of a sweep, by every load that a search tried; else 0."""
+    if document.run.sought is not None:
+        return _MISSED if document.curve is None or document.curve.best is None else 0
+    missed = any(summary.goodput.missed for summary, verdict in document.measured if summary.goodput and verdict.level != "invalid")
+    return _MISSED if missed else 0
+
+
 def deliver(document: Document, arguments: Arguments, directory: Path) -> int:
-    """Show the document as the options say; 3 when its numbers may not be believed or it could not be shown, else 0."""
-    status = believed_status(document, fail_on_degraded=arguments["fail_on_degraded"])
+    """Show the document as the options say.
+
+    3 when its numbers may not be believed or it could not be shown, 4 when an attainment that was asked for is missed, else 0.
+    """
+    status = believed_status(document, fail_on_degraded=arguments["fail_on_degraded"]) or missed_status(document)
     try:
         _show(document, arguments, directory)
     except OSError as error:
@@ -208,6 +220,9 @@ def _opening(order: Order, found: Found, directory: RunDirectory, notes: list[st
         metadata=order.metadata,
         notes=[*notes, *found.notes],
         ceiling=ceiling,
+        objectives=order.objectives,
+        attainment=order.attainment,
+        sought=order.sought,
     )
 
 

@@ -36,6 +36,25 @@ def progress(stream: TextIO) -> Iterator[Listener]:
         yield view
 
 
+class Silent:
+    """Shows nothing."""
+
+    def opened(self, directory: Path) -> None:
+        pass
+
+    def planned(self, plan: Plan, total_plans: int | None) -> None:
+        pass
+
+    def snapshot(self, live: Live) -> None:
+        pass
+
+    def performed(self, performed: Performed) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
 class PlainProgress:
     """One line when a plan starts and ends, and at most one in `PLAIN_EVERY_S` between."""
 

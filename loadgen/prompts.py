@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from clients.errors import RequestError, UsageError
-from clients.messages import as_messages
+from clients.messages import Sampling, as_messages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,10 +43,14 @@ WORDS = (  # noqa: SIM905 - three hundred words read better as text
 
 
 class Prompts(msgspec.Struct, kw_only=True):
-    """What is to be sent, in order, and how a report names it. items: strings, or lists of message objects."""
+    """What is to be sent, in order, and how a report names it. items: strings, or lists of message objects.
+
+    samplings: of each item, where they are not all asked alike.
+    """
 
     items: list[Any]
     name: str
+    samplings: list[Sampling] | None = None
     notes: list[str] = []
 
 

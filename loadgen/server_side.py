@@ -72,7 +72,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 class Bracket(msgspec.Struct, frozen=True, kw_only=True):
     """When the two reads began and ended, in seconds since the measuring window's start (before it: below 0), which is `window_s` long.
 
-    What the server counted between them is of the whole plan, lead and tail included, and of whoever else used it.
+    after_*: None where the second gave nothing. What the server counted between them is of the whole plan, lead and tail included, and of whoever else used it.
     """
 
     window_s: float
@@ -156,6 +156,7 @@ def server_side(readings: Readings, moments: Sequence[Moment], window_ns: tuple[
     if after is None or after.counters is None:
         why = "the run ended before they were asked for" if after is None else after.absent
         side = ServerSide(notes=[f"the server gave no counters after the plan ({why})"])
+        after = None
     else:
         side = ServerSide.between(before.counters, after.counters)
     start_ns, end_ns = window_ns

@@ -1,11 +1,14 @@
 """What a report says of the server's side, from a live run against a simulator whose truth is known, and from documents made to disagree."""
 
+import contextlib
 import json
+import threading
 
 import msgspec
 import numpy as np
 import pytest
 
+from loadgen import scrape
 from loadgen.breakdown import Breakdown, Part
 from loadgen.cli import main
 from loadgen.document import read_document
@@ -16,6 +19,7 @@ from loadgen.simulator.process import Simulator
 from loadgen.simulator.settings import load_settings
 from loadgen.simulator.truth import ARRIVED, TOKEN, read_truth
 from tests.loadgen.test_report import report
+from tests.servers import threaded
 
 REQUESTS, SLOTS, TOKENS = 40, 8, 10
 
@@ -168,6 +172,69 @@ def test_a_server_without_counters_is_one_line_however_many_plans(one_seat):
     document = msgspec.structs.replace(one_seat[0], plans=[plan, plan])
     assert lines_of(document) == [("counted", "the server gives no counters (HTTP 404)")]
     assert server_table(document, one.summary) is None
+
+
+COUNTED = "vllm:prompt_tokens_total {}\nvllm:num_requests_running 0\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda _: (404, b""), "the server gives no counters (HTTP 404)"),
+        (lambda _: None, "the server gives no counters (no answer within 0.2 s)"),  # it hangs
+        (lambda _: (200, b"go_goroutines 5\n"), "the server gives no counters (the page names none of vLLM's series)"),
+        (lambda _: (200, bytes(9 << 20)), "the server gives no counters (a page of more than 8 MiB, which is none of metrics)"),
+        # Each read has counted less than the one before: it is started anew all the time.
+        (
+            lambda number: (200, COUNTED.format(10**6 - number).encode()),
+            "the server was restarted during the run: its counters say nothing",
+        ),
+        # It is there before the plan (two reads that agree) and gone afterwards.
+        (
+            lambda number: (200, COUNTED.format(5).encode()) if number < 3 else (500, b""),
+            "the server gave no counters after the plan (HTTP 500)",
+        ),
+    ],
+)
+def test_whatever_the_page_does_a_run_ends_in_order(answer, said, monkeypatch, tmp_path):
+    """A bench whose server's page is missing, hangs, is another's, is too long, starts anew or goes away: valid, and a line says it."""
+    over, asked = threading.Event(), []
+
+    class Handler(threaded.Quiet):
+        def do_GET(self):
+            asked.append(self.path)
+            given = answer(len(asked))
+            if given is None:
+                over.wait()
+                given = 200, b""
+            with contextlib.suppress(OSError):  # who asked has gone
+                self.send(*given)
+
+    with threaded.serving(Handler) as url:
+        monkeypatch.setattr(scrape, "metrics_url", lambda _: url)
+        monkeypatch.setattr(scrape.scrape, "__kwdefaults__", {"timeout_s": 0.2 if answer(0) is None else 20.0})
+        words = [
+            "--simulate",
+            "--sim-time-scale",
+            "0.01",
+            "--model-name",
+            "m",
+            "--max-tokens",
+            "2",
+            "--num-requests",
+            "4",
+            "--num-warmups",
+            "0",
+        ]
+        try:
+            assert main(["bench", *words, "--max-concurrent", "2", "--results-dir", str(tmp_path)]) == 0
+        finally:
+            over.set()
+    [path] = tmp_path.iterdir()
+    document = read_document(RunDirectory.existing(path))
+    assert document.plans[0].summary.ok == 4
+    assert said in text_of(document)
+    assert document.plans[0].server.times == {}
 
 
 def test_cache_and_preemptions_are_summed(one_seat):

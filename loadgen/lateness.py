@@ -40,14 +40,16 @@ def lateness(records: Records, stretch: Stretch, facts: PlanFacts) -> Lateness |
     if not went.any():
         return None
     late_s = np.maximum(sent[went] - ready[went], 0) / 1e9
+    missed = np.count_nonzero(late_s > MISSED_AFTER_S) + np.count_nonzero(never & (end - ready > MISSED_AFTER_S * 1e9))
+    requests = int(np.count_nonzero(inside))
     return Lateness(
-        requests=int(np.count_nonzero(inside)),
-        offered_rps=float(np.count_nonzero(inside)) / max(stretch.length_s, 1e-9),
+        requests=requests,
         p50_s=float(np.median(late_s)),
         p99_s=float(np.percentile(late_s, 99, method="lower")),
         largest_s=float(late_s.max()),
-        missed=int(np.count_nonzero(late_s > MISSED_AFTER_S) + np.count_nonzero(never & (end - ready > MISSED_AFTER_S * 1e9))),
         waited=int(np.count_nonzero(ready[inside] > due[inside])),
+        offered_rps=requests / stretch.length_s if facts.open_loop and stretch.length_s else None,
+        missed=int(missed) if facts.open_loop else None,
     )
 
 

@@ -53,13 +53,17 @@ class PlanReport(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Asked(NamedTuple):
-    """What a run asks of each of its plans: what to compute, what to judge by. named_percentiles: those that the user named."""
+    """What a run asks of each of its plans: what to compute, what to judge by. named_percentiles: those that the user named.
+
+    command: how long a measuring window must be depends on it.
+    """
 
     percentiles: tuple[float, ...] = STANDARD_PERCENTILES
     named_percentiles: tuple[float, ...] = ()
     objectives: tuple[Objective, ...] = ()
     attainment: float | None = None
     ceiling: KeptCeiling | None = None
+    command: str = ""
 
 
 def plan_report(place: Path, run_id: bytes, asked: Asked) -> PlanReport:
@@ -75,7 +79,7 @@ def plan_report(place: Path, run_id: bytes, asked: Asked) -> PlanReport:
         return PlanReport(directory=place.name, plan=plan, absent="there are no records: no worker had begun")
     from loadgen.recorded import read_records
     from loadgen.reducer import reduce
-    from loadgen.verdict import judge
+    from loadgen.verdict import judge, least_window_s
 
     try:
         records = read_records(paths, (run_id, plan.number))
@@ -87,7 +91,7 @@ def plan_report(place: Path, run_id: bytes, asked: Asked) -> PlanReport:
         directory=place.name,
         plan=plan,
         summary=summary,
-        verdict=judge(summary, asked.named_percentiles, asked.ceiling),
+        verdict=judge(summary, asked.named_percentiles, asked.ceiling, least_s=least_window_s(asked.command)),
         server=_served(place, records.heads, summary),
         simulator=_said(place / "simulator.json", dict[str, Any]),
         precision=_said(place / LOOKS, Looks),
@@ -106,6 +110,7 @@ def facts(plan: Plan, asked: Asked = Asked(), scheduled: int | None = None) -> P
         duration_s=plan.duration_s,
         batch_size=plan.batch_size,
         open_loop=plan.schedule is not None,
+        schedule=plan.schedule,
         levels=len(plan.levels),
         even=_even(plan),
         lead_s=plan.lead_s,

@@ -15,12 +15,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from loadgen.circumstances import circumstances, counted
+from loadgen.client_limits import busiest, latest, reached
 from loadgen.offered_report import arrivals_remarks, arrivals_table
 from loadgen.options import METRICS
 from loadgen.server_report import server_lines, server_table
 from loadgen.summary import Cell
 from loadgen.tables import detail_table, rate, seconds, share, throughput_table, token_table
-from loadgen.verdict import busiest, latest, reached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

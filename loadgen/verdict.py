@@ -1,9 +1,8 @@
 """May a summary be believed?
 
-Knows summaries and the ceiling that was in force; reads no record and prints nothing. Each rule is a function from a `Case` to a
-reason or None, and one line in `RULES`. Law: a verdict is the worst of its reasons, and each reason has its number, its threshold
-and what to do; a ceiling that is only a lower bound, or was computed, is never a reason. Levels and lines are those of DESIGN.md,
-"Verdict and exit status".
+Knows summaries and what was asked of them; reads no record and prints nothing. Each rule is a function from a `Case` to a reason or None,
+and one line in `RULES`; those about the client itself are in `client_limits.py`. Law: a verdict is the worst of its reasons, and each
+reason has its number, its threshold and what to do. Levels and lines are those of DESIGN.md, "Verdict and exit status".
 """
 
 from __future__ import annotations
@@ -13,53 +12,51 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from loadgen.client_limits import client_limited, rate_not_achieved, send_lag
+from loadgen.steadiness import MATERIAL
 from loadgen.summary import Reason, Verdict, percentile_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from loadgen.ceiling import KeptCeiling
-    from loadgen.selftest import Ceiling
     from loadgen.summary import Level, Summary
 
 LEVELS: tuple[Level, ...] = ("valid", "degraded", "invalid")
 ERRORS_INVALID, ERRORS_DEGRADED = 0.10, 0.01
-# How much of its core a worker may use: the lines of other load generators (locust warns at 90 %). Of a ceiling the same, for that
-# is a rate at which the core was full.
-FULL, BUSY = 0.90, 0.80
-# A ceiling is a rate that was kept up for seconds (selftest.FULL); what comes within less than this is a burst.
-LEAST_S = 1.0
-# Where a loop is later than this one time in a hundred, so are stamps: under half of the error that the self-test calls within bounds.
-LOOP_LAG_S = 0.002
-_RELIEF = "take more workers (--processes) where there are cores for them, or less load, and leave the machine to this alone"
-_MEASURE_AGAIN = "if that is right, run `loadgen selftest` again"
+COALESCED = 0.05
+# Little's law within 2 % in a window of at least 50 times the mean residence: there the requests that its edges cut make (1 + c^2) / 2 of
+# a residence each, c being the coefficient of variation; that is 2 % at most up to c = 1, were one edge to cut none.
+LITTLE, LITTLE_TIMES = 0.02, 50
+# Commands that say how a server does over time, and how long they must look (MLPerf asks 600 s of a published result).
+LONG_COMMANDS, LEAST_WINDOW_S = ("run", "search", "soak"), 30.0
 
 
 class Case(NamedTuple):
-    """What is judged. asked_percentiles: those the user named, in percent. ceiling: of the machine, as it stood when the run began."""
+    """What is judged. asked_percentiles: those the user named, in percent. ceiling: of the machine, as it stood when the run began.
+
+    least_s: how long its measuring window must be; 0 for any length.
+    """
 
     summary: Summary
     asked_percentiles: Sequence[float]
     ceiling: KeptCeiling | None
+    least_s: float
 
 
-class Reached(NamedTuple):
-    """What the workers of a run drove, beside the most that as many were measured to drive. rate_rps: of the ceiling's unit."""
-
-    rate_rps: float
-    ceiling: Ceiling
-
-    @property
-    def share(self) -> float:
-        return self.rate_rps / self.ceiling.rate_rps
+def least_window_s(command: str) -> float:
+    """How long a measuring window of this command must be."""
+    return LEAST_WINDOW_S if command in LONG_COMMANDS else 0.0
 
 
-def judge(summary: Summary, asked_percentiles: Sequence[float] = (), ceiling: KeptCeiling | None = None) -> Verdict:
+def judge(
+    summary: Summary, asked_percentiles: Sequence[float] = (), ceiling: KeptCeiling | None = None, *, least_s: float = 0.0
+) -> Verdict:
     """The verdict on one plan. asked_percentiles: those the user named, in percent; only these can have too few samples.
 
-    ceiling: what the machine that ran it was measured to drive; None where no self-test told it.
+    ceiling: what the machine that ran it was measured to drive; None where no self-test told it. least_s: see `least_window_s`.
     """
-    case = Case(summary, asked_percentiles, ceiling)
+    case = Case(summary, asked_percentiles, ceiling, least_s)
     reasons = [reason for rule in RULES if (reason := rule(case)) is not None]
     return Verdict(level=_worst([reason.level for reason in reasons]), reasons=reasons)
 
@@ -77,28 +74,6 @@ def judge_grid(verdicts: Sequence[Verdict]) -> Verdict:
         level: Level = "degraded" if usable else worst.level
         reasons.append(msgspec.structs.replace(worst, level=level, advice=f"{len(same)} of {len(verdicts)} cells: {worst.advice}"))
     return Verdict(level=_worst([reason.level for reason in reasons]) if verdicts else "invalid", reasons=reasons)
-
-
-def reached(summary: Summary, ceiling: KeptCeiling | None) -> list[Reached]:
-    """How near the run came to each ceiling that was measured of as many workers; empty where none was, or for less than `LEAST_S`."""
-    rates = {"requests": summary.ended_rps, "token events": summary.events_rps}
-    ceilings = [] if ceiling is None or summary.ranked.length_s < LEAST_S else ceiling.of(len(summary.workers))
-    return [Reached(rate_rps, one) for one in ceilings if (rate_rps := rates[one.unit]) and one.rate_rps]
-
-
-def busiest(summary: Summary) -> tuple[int, float] | None:
-    """The worker that used most of its core, and the share; None where that is known of none."""
-    known = [(one.cpu_share, one.worker) for one in summary.workers if one.cpu_share is not None]
-    share, worker = max(known, default=(0.0, -1))
-    return (worker, share) if known else None
-
-
-def latest(summary: Summary) -> tuple[int, float] | None:
-    """The worker whose loop was the latest at p99, and by how many seconds; None where no timer fired often enough to tell."""
-    lags = [(one.loop_lag.percentiles["p99"], one.worker) for one in summary.workers if one.loop_lag is not None]
-    known = [(p99.value, worker) for p99, worker in lags if p99.enough]
-    late_s, worker = max(known, default=(0.0, -1))
-    return (worker, late_s) if known else None
 
 
 def _accounting(case: Case) -> Reason | None:
@@ -137,40 +112,62 @@ def _errors(case: Case) -> Reason | None:
 
 def _client_limited(case: Case) -> Reason | None:
     """Of all that shows the workers at their limit, the worst."""
-    found = [*_near_ceilings(case), *_full_core(case), *_late_loop(case)]
+    found = client_limited(case.summary, case.ceiling)
     return max(found, key=lambda reason: (LEVELS.index(reason.level), reason.number / reason.threshold), default=None)
 
 
-def _near_ceilings(case: Case) -> Iterator[Reason]:
-    used = busiest(case.summary)
-    for one in reached(case.summary, case.ceiling):
-        if one.share < BUSY or one.ceiling.lower_bound:
-            continue
-        assert case.ceiling is not None  # else nothing was reached
-        workers = "1 worker" if one.ceiling.workers == 1 else f"{one.ceiling.workers} workers"
-        rates = (
-            f"{one.rate_rps:,.0f} {one.ceiling.unit}/s are {one.share:.0%} of the {one.ceiling.rate_rps:,.0f} that {workers} can drive here"
+def _rate_not_achieved(case: Case) -> Reason | None:
+    return rate_not_achieved(case.summary)
+
+
+def _send_lag(case: Case) -> Reason | None:
+    return send_lag(case.summary)
+
+
+def _not_steady(case: Case) -> Reason | None:
+    """What drifted most; else a backlog that grew or shrank, by Little's law, where the window is too long for its edges to make it."""
+    found = case.summary.steadiness
+    if found is None or found.absent:
+        return None
+    if found.drifts:
+        one = max(found.drifts, key=lambda drift: abs(drift.share))
+        metric = {"ttft": "TTFT", "latency": "latency"}.get(one.metric, one.metric)
+        way = "rose" if one.share > 0 else "fell"
+        how = f"{way} from beginning to end" if one.kind == "trend" else f"{way} at {one.at_s:.1f} s, not to come back,"
+        advice = (
+            f"{metric} {how} by {abs(one.share):.0%} of its median: it depends on how long the run is. If it rose all the time the load is more than "
+            "the server can take; else leave out more at the beginning, or run longer"
         )
-        doubt = "" if used is None or used[1] >= BUSY else f"; but no worker used more than {used[1]:.0%} of a core: {_MEASURE_AGAIN}"
-        yield _strained(one.share, f"{rates}, by the self-test {case.ceiling.id}: {_RELIEF}{doubt}")
+        return Reason(name="not-steady", level="degraded", number=abs(one.share), threshold=MATERIAL, advice=advice)
+    little = found.little
+    if little is None or little.off <= LITTLE or case.summary.ranked.length_s < LITTLE_TIMES * little.residence_s:
+        return None
+    advice = (
+        f"{little.in_flight:.1f} were in flight, but {little.ended_rps:,.1f} ended per second after {little.residence_s:.3g} s each, which makes "
+        f"{little.ended_rps * little.residence_s:.1f}: requests in flight grew older or younger over the window, so run longer, or with less load"
+    )
+    return Reason(name="not-steady", level="degraded", number=little.off, threshold=LITTLE, advice=advice)
 
 
-def _full_core(case: Case) -> Iterator[Reason]:
-    used = busiest(case.summary)
-    if used is not None and used[1] >= BUSY:
-        yield _strained(used[1], f"worker {used[0]} used {used[1]:.0%} of a core: {_RELIEF}")
+def _coalesced(case: Case) -> Reason | None:
+    share = case.summary.ranked.coalesced_share
+    if share is None or share <= COALESCED:
+        return None
+    advice = (
+        f"{share:.1%} of output events came in one read with the one before: the server writes several at once, or the network or this client was "
+        "late, and gaps between them are not the server's; ITL and stalls say little, TTFT and TPOT more"
+    )
+    return Reason(name="coalesced", level="degraded", number=share, threshold=COALESCED, advice=advice)
 
 
-def _late_loop(case: Case) -> Iterator[Reason]:
-    late = latest(case.summary)
-    if late is not None and late[1] >= LOOP_LAG_S:
-        said = f"the loop of worker {late[0]} was {late[1] * 1e3:.1f} ms late at p99, and so was what it stamps: {_RELIEF}"
-        yield Reason(name="client-limited", level="degraded", number=late[1], threshold=LOOP_LAG_S, advice=said)
-
-
-def _strained(share: float, advice: str) -> Reason:
-    level: Level = "invalid" if share >= FULL else "degraded"
-    return Reason(name="client-limited", level=level, number=share, threshold=FULL if level == "invalid" else BUSY, advice=advice)
+def _short(case: Case) -> Reason | None:
+    length_s = case.summary.whole.length_s
+    if length_s >= case.least_s:
+        return None
+    advice = (
+        f"the measuring window was {length_s:.1f} s: slow changes of the server's do not show in it; run for {case.least_s:g} s or longer"
+    )
+    return Reason(name="short", level="degraded", number=length_s, threshold=case.least_s, advice=advice)
 
 
 def _too_few_samples(case: Case) -> Reason | None:
@@ -179,7 +176,7 @@ def _too_few_samples(case: Case) -> Reason | None:
     whole = summary.whole
     measured = {"latency": whole.latency, "ttft": whole.ttft, "itl": whole.itl, "tpot": whole.tpot}
     lacking = [
-        (percentile.needs - distribution.count, name, percentile.needs, distribution.count, percent)
+        (percentile.needs - (percentile.effective or distribution.count), name, percentile, distribution.count)
         for name, distribution in measured.items()
         if distribution is not None
         for percent in case.asked_percentiles
@@ -191,12 +188,27 @@ def _too_few_samples(case: Case) -> Reason | None:
         )
     if not lacking:
         return None
-    _, name, needs, count, percent = max(lacking)
-    advice = f"{percentile_key(percent)} of {name} rests on {count} samples and needs {needs}: send more requests"
-    return Reason(name="too-few-samples", level="degraded", number=float(count), threshold=float(needs), advice=advice)
+    _, name, percentile, count = max(lacking, key=lambda one: one[:2])
+    effective = count if percentile.effective is None else percentile.effective
+    alike = "" if effective == count else f" that are as alike as {effective} independent ones"
+    advice = (
+        f"{percentile_key(percentile.percent)} of {name} rests on {count} samples{alike} and needs {percentile.needs}: send more requests"
+    )
+    return Reason(name="too-few-samples", level="degraded", number=float(effective), threshold=float(percentile.needs), advice=advice)
 
 
-RULES: tuple[Callable[[Case], Reason | None], ...] = (_accounting, _workers_lost, _client_limited, _errors, _too_few_samples)
+RULES: tuple[Callable[[Case], Reason | None], ...] = (
+    _accounting,
+    _workers_lost,
+    _client_limited,
+    _rate_not_achieved,
+    _errors,
+    _send_lag,
+    _not_steady,
+    _coalesced,
+    _too_few_samples,
+    _short,
+)
 
 
 def _worst(levels: Sequence[Level]) -> Level:

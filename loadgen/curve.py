@@ -18,6 +18,17 @@ By = Literal["rate", "concurrency"]
 State = Literal["measured", "kept", "missed", "unproven", "open", "unusable"]
 
 
+class Sought(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search looks for. least, most: the loads it may take, None for any; start: the first guess; budget_s: of all its plans."""
+
+    by: By
+    attainment: float
+    least: float | None = None
+    most: float | None = None
+    start: float | None = None
+    budget_s: float | None = None
+
+
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """One load: a level (requests/s offered, or requests in flight) and what came of its plans together.
 

@@ -15,6 +15,7 @@ import msgspec
 from clients.errors import UsageError
 from clients.secret import MASK
 from loadgen.ceiling import KeptCeiling
+from loadgen.curve import Curve, Sought
 from loadgen.environment import Environment, environment
 from loadgen.objectives import Objective
 from loadgen.plan_report import Asked, PlanReport, plan_report
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from clients.messages import Sampling
     from loadgen.rundir import RunDirectory
 
+SERIES = frozenset({"sweep", "search"})  # commands whose plans are points of a curve
+
 
 class Opening(msgspec.Struct, kw_only=True):
     """What is known before anything is sent; written first.
@@ -39,6 +42,7 @@ class Opening(msgspec.Struct, kw_only=True):
     protocol's callback; `wake`: where the reader wakes). simulator: the parameters of the embedded one, when it was the server.
     ceiling: what a self-test of this machine, version and transport had found; the verdict goes by it, here and wherever the report
     is made again. None: there was none. objectives: what makes a request good; attainment: the share of them that shall be.
+    sought: what a search looks for.
     """
 
     id: str
@@ -62,6 +66,7 @@ class Opening(msgspec.Struct, kw_only=True):
     ceiling: KeptCeiling | None = None
     objectives: tuple[Objective, ...] = ()
     attainment: float | None = None
+    sought: Sought | None = None
 
     @classmethod
     def of(
@@ -85,6 +90,7 @@ class Opening(msgspec.Struct, kw_only=True):
         ceiling: KeptCeiling | None = None,
         objectives: Sequence[Objective] = (),
         attainment: float | None = None,
+        sought: Sought | None = None,
     ) -> Opening:
         """The opening of a run that starts now on this machine."""
         return cls(
@@ -109,6 +115,7 @@ class Opening(msgspec.Struct, kw_only=True):
             ceiling=ceiling,
             objectives=tuple(objectives),
             attainment=attainment,
+            sought=sought,
         )
 
 
@@ -131,7 +138,7 @@ class GridReport(msgspec.Struct, kw_only=True, frozen=True):
 class Document(msgspec.Struct, kw_only=True, frozen=True):
     """The whole of run.json. ended: None while the run goes on, or after a crash. verdict: None while the run goes on.
 
-    accounting: of all plans together, warm-up included.
+    accounting: of all plans together, warm-up included. curve: of a sweep or a search.
     """
 
     schema: int
@@ -140,6 +147,7 @@ class Document(msgspec.Struct, kw_only=True, frozen=True):
     verdict: Verdict | None = None
     accounting: Accounting | None = None
     grid: GridReport | None = None
+    curve: Curve | None = None
     plans: list[PlanReport] = []
 
     @property
@@ -160,7 +168,7 @@ def write_opening(directory: RunDirectory, opening: Opening) -> None:
 def reduced(place: Path, opening: Opening) -> PlanReport:
     """What the files of one plan say. Once its workers have ended that changes no more, so a live run may keep it for `conclude`."""
     # Not the directory's own name: a run that was copied or renamed is still the run that it was.
-    asked = Asked(opening.percentiles, opening.asked_percentiles, opening.objectives, opening.attainment, opening.ceiling)
+    asked = Asked(opening.percentiles, opening.asked_percentiles, opening.objectives, opening.attainment, opening.ceiling, opening.command)
     return plan_report(place, run_key(opening.id), asked)
 
 
@@ -220,7 +228,11 @@ def _built(directory: RunDirectory, before: Document, kept: Mapping[str, PlanRep
     summaries = [one.summary for one in plans if one.summary is not None]
     grid = _grid(document) if before.run.command == "grid" else None
     return msgspec.structs.replace(
-        document, grid=grid, verdict=_verdict(document), accounting=_merged([(s.label, s.accounting) for s in summaries])
+        document,
+        grid=grid,
+        curve=_curve(document),
+        verdict=_verdict(document),
+        accounting=_merged([(s.label, s.accounting) for s in summaries]),
     )
 
 
@@ -241,6 +253,26 @@ def _grid(document: Document) -> GridReport | None:
     return GridReport(results=ranking.results, best=best, why=ranking.why, pipeline=pipeline)
 
 
+def _curve(document: Document) -> Curve | None:
+    """Of a sweep or a search, as far as it was measured."""
+    run = document.run
+    measured = [
+        (one.plan, one.summary, one.verdict)
+        for one in document.plans
+        if one.plan is not None and one.plan.purpose == "measure" and one.summary is not None and one.verdict is not None
+    ]
+    if run.command not in SERIES or not measured:
+        return None
+    from loadgen.points import PARTS, points_of
+    from loadgen.search import curve_of
+    from loadgen.sweep import swept
+
+    if run.sought is None:
+        return swept(points_of(measured, run.attainment), "rate" if measured[0][0].schedule else "concurrency")
+    cut_short = document.ended is None or document.ended.interrupted is not None
+    return curve_of(points_of(measured, run.attainment, PARTS), run.sought, cut_short=cut_short)
+
+
 def _verdict(document: Document) -> Verdict:
     """Of a bench, its measured plan's; of a grid, of its cells together: each counts with the worst of its runs that can be believed."""
     found = Cell.gathered(document.measured)
@@ -253,6 +285,8 @@ def _verdict(document: Document) -> Verdict:
         believed = [verdict for verdict in cell.verdicts if verdict.level != "invalid"]
         return max(believed or cell.verdicts, key=lambda verdict: LEVELS.index(verdict.level))
 
+    if document.run.command in SERIES:  # the points of an open loop have one setting
+        return judge_grid([verdict for _, verdict in document.measured])
     verdicts = [counted(cell) for cell in found]
     return judge_grid(verdicts) if document.run.command == "grid" else verdicts[-1]
 

@@ -154,7 +154,9 @@ _RATE: tuple[Option, ...] = (
     Option("levels", _RATED, "steps and ramps of the requests in flight: 8x60s,16x60s,1..64x2m", SLOTS),
     Option("trace", _RATED, "replay timestamps: a file with seconds, one a line, or .jsonl with a timestamp in each row", _PATH),
     Option("trace-speed", _RATED, "recorded seconds that pass in one (default 1)", number(1e-6, 1e6, "a factor above 0"), default=1.0),
-    Option("grace", (*_RATED, *_SERIES), "time for what is in flight or held back when the duration is over (default 30s)", DELAY, default=30.0),
+    Option(
+        "grace", (*_RATED, *_SERIES), "time for what is in flight or held back when the duration is over (default 30s)", DELAY, default=30.0
+    ),
     Option("lead", _RATED, "time at the beginning that is left out of the measurement, by due (default 0)", DELAY, default=0.0),
     Option("tail", _RATED, "time at the end that is left out, by due (default 0)", DELAY, default=0.0),
     Option("precision", _RATED, "end early when the 95 % interval of a percentile is so narrow: p99:ttft:5%", PRECISION),

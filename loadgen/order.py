@@ -18,6 +18,8 @@ from clients.images import data_uri, image_message
 from clients.messages import Sampling
 from clients.registry import ModelProfile, ModelRegistry
 from clients.secret import Secret
+from loadgen.curve import Sought
+from loadgen.objectives import STREAMED_METRICS, Objective, merged
 from loadgen.options import read_table
 from loadgen.pages import HEIGHT, OCR_PROMPT, WIDTH, Images, drawn_page, load_images
 from loadgen.plan import Cache
@@ -47,7 +49,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     target: the real server, or the simulator once it has a port. table: the profile's grid values. num_requests or duration_s: of
     each measured plan. num_warmups, processes: None for the default. percentiles: those asked for by name. arguments: as given, for
-    run.json, without secrets. tokens_in_chunks: whether chunks may be asked to tell their tokens, where the server can.
+    run.json, without secrets. tokens_in_chunks: whether chunks may be asked to tell their tokens, where the server can. objectives: what
+    makes a request good; attainment: the share that shall be; sought: what a search looks for.
     trace: what plans replay (`trace.py`).
     """
 
@@ -73,6 +76,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     arguments: dict[str, Any] = {}
     notes: list[str] = []
     tokens_in_chunks: bool = True
+    objectives: tuple[Objective, ...] = ()
+    attainment: float | None = None
+    sought: Sought | None = None
     trace: Any = None
 
 
@@ -116,8 +122,19 @@ def read_order(arguments: Arguments, *, end: tuple[int | None, float | None] | N
         table=table,
         num_requests=num_requests,
         duration_s=duration_s,
+        objectives=_objectives(arguments, target),
+        attainment=arguments.values.get("attainment"),
         notes=notes,
     )
+
+
+def _objectives(arguments: Arguments, target: Target) -> tuple[Objective, ...]:
+    found = merged(arguments.values.get("goodput", ()))
+    if not found and arguments.values.get("attainment") is not None:
+        raise UsageError("--attainment: has a use only with --goodput METRIC:MS")
+    if not target.stream and (timed := [one for one in found if one.metric in STREAMED_METRICS]):
+        raise UsageError(f"--goodput: got {timed[0]} with --no-stream, which has no first token; takes e2el alone")
+    return found
 
 
 def _end(arguments: Arguments, default: int | None) -> tuple[int | None, float | None]:

@@ -46,6 +46,13 @@ def points_of(measured: Iterable[Measured], attainment: float | None, parts: Seq
     return [_point(level, levels[level], attainment, parts) for level in sorted(levels)]
 
 
+def bracket(points: Sequence[Point]) -> tuple[Point | None, Point | None]:
+    """(best, missed): the highest load that was kept below the lowest that was not, and that one. A load that is not sure is not kept."""
+    missed = next((point for point in points if point.state in {"missed", "unproven"}), None)
+    kept = [point for point in points if point.state == "kept" and (missed is None or point.level < missed.level)]
+    return (kept[-1] if kept else None), missed
+
+
 class _Pooled(NamedTuple):
     """The judged requests of all plans of a point, whose arrivals are independent of each other: counts add up."""
 

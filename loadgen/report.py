@@ -16,6 +16,8 @@ from rich.text import Text
 
 from loadgen.circumstances import circumstances, counted
 from loadgen.client_limits import busiest, latest, reached
+from loadgen.curve_report import curve_chart, curve_table
+from loadgen.goodput_report import goodput_lines
 from loadgen.offered_report import arrivals_remarks, arrivals_table
 from loadgen.options import METRICS
 from loadgen.server_report import server_lines, server_table
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from loadgen.ceiling import KeptCeiling
+    from loadgen.curve import Curve
     from loadgen.document import Document
     from loadgen.offered import Offered
     from loadgen.selftest import Ceiling
@@ -72,10 +75,17 @@ def print_report(document: Document, console: Console, *, directory: Path | None
     rows = _rows(document)
     if rows:
         console.print()
-        _print_table(console, throughput_table(rows, percents))
-        _print_table(console, token_table([summary for _, summary in rows], metrics))
+        if document.curve is not None:
+            _print_curve(document.curve, console)
+        else:
+            _print_table(console, throughput_table(rows, percents))
+            _print_table(console, token_table([summary for _, summary in rows], metrics))
         chosen = _chosen(document, rows)
-        console.print(Text(f"in detail: {_setting(chosen.max_concurrent, chosen.batch_size)}", style="bold"))
+        if chosen.goodput is not None:
+            for place, line in enumerate(goodput_lines(chosen.goodput)):
+                _print_fact(console, "" if place else "goodput", line)
+            console.print()
+        console.print(Text(f"in detail: {_named(chosen)}", style="bold"))
         _print_table(console, detail_table(chosen, percents, metrics))
         _print_remarks(document, chosen, console)
         if chosen.offered is not None:
@@ -125,6 +135,8 @@ def _print_table(console: Console, table: Table) -> None:
 
 def _rows(document: Document) -> list[tuple[Standing | None, Summary]]:
     """The settings in the order of the ranking, each with the run whose rate is the median of its runs: percentiles have no mean."""
+    if document.curve is not None:
+        return [(None, summary) for summary, _ in document.measured]
     found = Cell.gathered(document.measured)
     if document.grid is None:
         return [(None, cell.runs[-1]) for cell in found]
@@ -133,9 +145,24 @@ def _rows(document: Document) -> list[tuple[Standing | None, Summary]]:
 
 
 def _chosen(document: Document, rows: Sequence[tuple[Standing | None, Summary]]) -> Summary:
-    """The setting that is shown in detail: the best of a grid, else the first."""
+    """The setting that is shown in detail: the best of a grid or curve, else its knee, else the first."""
+    if document.curve is not None:
+        levels = (document.curve.best, document.curve.knee, document.curve.points[0].level)
+        shown = next(level for level in levels if level is not None)
+        labels = next(point.plans for point in document.curve.points if point.level == shown)
+        return next(summary for _, summary in rows if summary.label == labels[-1])
     best = document.grid.best if document.grid else None
     return next((summary for standing, summary in rows if best is not None and standing == best), rows[0][1])
+
+
+def _print_curve(curve: Curve, console: Console) -> None:
+    _print_table(console, curve_table(curve))
+    for line in curve_chart(curve):
+        console.print(Text(line), no_wrap=True, crop=False, overflow="ignore")
+    if curve.why:
+        console.print()
+        console.print(Text.assemble(Text("answer: ", style="bold"), curve.why))
+    console.print()
 
 
 def _print_remarks(document: Document, summary: Summary, console: Console) -> None:
@@ -207,7 +234,7 @@ def _print_failures(summaries: Sequence[Summary], console: Console) -> None:
     for summary in summaries:
         for kind, failure in summary.failures.items():
             statuses = ", ".join(f"HTTP {status}: {count}" for status, count in failure.statuses.items() if status != "0")
-            line = f"{_setting(summary.max_concurrent, summary.batch_size)}: {failure.count} {kind} ({_FAULTS[failure.fault]})"
+            line = f"{_named(summary)}: {failure.count} {kind} ({_FAULTS[failure.fault]})"
             rest = f"{', ' + statuses if statuses else ''}; median {seconds(failure.latency.median)}; {failure.example}"
             _print_fact(console, "failed", line + rest, style="red")
 
@@ -232,6 +259,11 @@ def _print_best(document: Document, console: Console) -> None:
     console.print(Text.assemble(Text("best: ", style="bold"), grid.why))
     console.print()
     console.print(Text("# for the pipeline's config.yaml\n" + grid.pipeline.rstrip("\n")))
+
+
+def _named(summary: Summary) -> str:
+    """A load: its plan's name where it is an open loop, whose concurrency is only a bound."""
+    return _setting(summary.max_concurrent, summary.batch_size) if summary.offered is None else summary.label
 
 
 def _setting(max_concurrent: int, batch_size: int | None) -> str:

@@ -128,7 +128,9 @@ class Session:
 
         while not self.interrupts.count and (plan := campaign.next_plan(self._history)) is not None:
             self._listener.planned(plan, campaign.planned(self._history))
+            begun_ns = perf_counter_ns()
             performed = self._perform(plan)
+            performed = msgspec.structs.replace(performed, took_s=(perf_counter_ns() - begun_ns) / 1e9)
             self._history.append(performed)
             self._listener.performed(performed)
         return document.conclude(self.directory, self._reduced, interrupted=self.interrupts.signal)

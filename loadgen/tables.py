@@ -112,7 +112,7 @@ def token_table(rows: Sequence[Summary], metrics: Sequence[str]) -> Table:
         table.add_row(
             ABSENT if summary.batch_size is None else str(summary.batch_size),
             str(summary.max_concurrent),
-            *(_pair(getattr(whole, metric)) for metric in shown),
+            *(median_and_p99(getattr(whole, metric)) for metric in shown),
             share(summary.length_share),
             *([seconds(makespan), share(batches.straggler_waste if batches else None)] if batched else []),
             str(whole.in_flight_peak),
@@ -172,7 +172,8 @@ def _percentile(distribution: Distribution | None, percent: float) -> str:
     return seconds(found.value) + ("" if found.enough else "*")
 
 
-def _pair(distribution: Distribution | None) -> str:
+def median_and_p99(distribution: Distribution | None) -> str:
+    """`1.2s / 3.4s`."""
     if distribution is None:
         return ABSENT
     return f"{seconds(distribution.median)} / {_percentile(distribution, 99.0)}"

@@ -87,8 +87,8 @@ class Metrics:
     def finished(self, reason: str) -> None:
         self.success[reason] += 1
 
-    def render(self, engine: Engine) -> bytes:
-        """The text of GET /metrics."""
+    def render(self, engine: Engine, running: int) -> bytes:
+        """The text of GET /metrics. running: requests in the making, which an engine knows and a metronome has none for."""
         name = self._model_name.replace("\\", "\\\\").replace('"', '\\"')
         labels = f'engine="0",model_name="{name}"'
         totals = engine.totals
@@ -100,7 +100,7 @@ class Metrics:
 
         heading = _heading("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.")
         lines.extend((*heading, f"process_start_time_seconds {self._started_s!r}"))
-        add("gauge", "vllm:num_requests_running", "Number of requests in model execution batches.", len(engine.running))
+        add("gauge", "vllm:num_requests_running", "Number of requests in model execution batches.", running)
         add("gauge", "vllm:num_requests_waiting", "Number of requests waiting to be processed.", len(engine.waiting))
         add("gauge", "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", engine.kv.used / engine.kv.capacity)
         add("counter", "vllm:prefix_cache_queries_total", "Prefix cache queries, in tokens.", totals.prefix_query_tokens)

@@ -229,7 +229,8 @@ class SimulatorServer:
         _answer(connection, json_response(200, {"version": "simulator"}))
 
     def _metrics_text(self, connection: Connection, _request: HttpRequest) -> None:
-        _answer(connection, text_response(200, self._metrics.render(self._engine), b"text/plain; version=1.0.0; charset=utf-8"))
+        running = self._stats.inflight if self.settings.metronome else len(self._engine.running)
+        _answer(connection, text_response(200, self._metrics.render(self._engine, running), b"text/plain; version=1.0.0; charset=utf-8"))
 
     def _models(self, connection: Connection, _request: HttpRequest) -> None:
         now = int(time.time())

@@ -66,3 +66,16 @@ def test_an_answer_that_is_not_streamed_comes_when_its_last_token_would():
         status, _, data = wire.ask("POST", CHAT, {"messages": MESSAGES, "max_tokens": 10})
         assert (status, b'"completion_tokens":10' in data) == (200, True)
         assert simulator.metrics()['vllm:generation_tokens_total{engine="0",model_name="simulated"}'] == 10
+
+
+def test_what_is_in_the_making_is_running():
+    """It has no queue: /metrics shows each answer under way as running, and none afterwards; who asks for idleness must not be told it early."""
+    running = 'vllm:num_requests_running{engine="0",model_name="simulated"}'
+    with Simulator(load_settings(metronome=True, metronome_ttft_ms=60_000.0)) as simulator, Wire(simulator.port) as wire:
+        assert simulator.metrics()[running] == 0
+        wire.send("POST", CHAT, {"messages": MESSAGES, "max_tokens": 10, "stream": True})
+        wire.head()
+        assert simulator.metrics()[running] == 1
+        wire.close()
+        simulator.wait_idle()
+        assert simulator.metrics()[running] == 0

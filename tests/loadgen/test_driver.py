@@ -1,4 +1,4 @@
-"""The driver: slots kept full, turns that are due later, stop and cancel; against a transport that only counts."""
+"""The driver: slots kept full, dues kept, turns that are due later, stop and cancel; against a transport that only counts."""
 
 import asyncio
 from time import perf_counter_ns
@@ -11,7 +11,8 @@ from loadgen.driver import Driver
 from loadgen.open_loop import OpenLoop
 from loadgen.plan import Plan
 from loadgen.recorded import read_records
-from loadgen.records import RecordWriter
+from loadgen.records import HELD_BACK, RecordWriter
+from loadgen.schedule import Schedule
 from loadgen.target import Target
 from loadgen.workload import Workload, write_workload
 
@@ -70,11 +71,19 @@ class _Flight:
         asyncio.get_running_loop().call_soon(self._end)
 
 
+OPEN = Schedule.at_rate(1.0)  # its rate does not matter: a timetable says when
+
+
 def drive(tmp_path, plan, transport, *, meanwhile=None, worker=0, timetable=None):
     """Run one worker's share; the records it left."""
     write_workload(tmp_path / "w", ["a", "b", "c"], target=TARGET, sampling=Sampling(), cache="unique")
     writer = RecordWriter(
-        tmp_path / "r", run_id=bytes(16), plan=plan.number, worker=worker, workers=plan.workers, share=plan.share(worker) or -1
+        tmp_path / "r",
+        run_id=bytes(16),
+        plan=plan.number,
+        worker=worker,
+        workers=plan.workers,
+        share=(plan.share(worker) if timetable is None else len(timetable)) or -1,
     )
 
     async def main():
@@ -190,3 +199,74 @@ def test_a_worker_sends_its_own_share_only(tmp_path):
     _, records = drive(tmp_path, plan(workers=2), transport, worker=1)
     assert sorted(records.heads["index"]) == list(range(1, 50, 2))
     assert transport.peak == 2
+
+
+def test_an_open_loop_sends_each_request_at_or_after_its_due(tmp_path):
+    """50 dues within 50 ms, some together: each is sent once, none early, and the file knows the instant that they count from."""
+    transport = InstantTransport()
+    dues = [k // 2 * 2_000_000 for k in range(50)]
+    _, records = drive(tmp_path, plan(max_concurrent=50, schedule=OPEN), transport, timetable=dues)
+    heads = sorted(records.heads, key=lambda head: head["index"])
+    [file] = records.files
+    assert [int(head["due_ns"]) - file.counters["start_ns"] for head in heads] == dues
+    assert not any(transport.early)
+    assert set(records.heads["outcome"]) == {Outcome.OK}
+    assert not (records.heads["flags"] & HELD_BACK).any()
+
+
+def test_what_an_open_loop_holds_back_at_the_end_is_dropped_and_recorded(tmp_path):
+    """One slot, never free: of five due at once one is in flight, four are held back; a cancel leaves a final frame of each."""
+
+    async def meanwhile(driver):
+        driver.cancel()
+
+    driver, records = drive(
+        tmp_path,
+        plan(max_concurrent=1, num_requests=5, schedule=OPEN),
+        InstantTransport(hold=True),
+        meanwhile=meanwhile,
+        timetable=[0] * 5,
+    )
+    found = {int(head["index"]): Outcome(head["outcome"]) for head in records.heads}
+    assert found == {0: Outcome.CANCELLED, **dict.fromkeys(range(1, 5), Outcome.DROPPED)}
+    dropped = records.heads[records.heads["outcome"] == Outcome.DROPPED]
+    assert (dropped["flags"] & HELD_BACK).all()
+    assert not dropped["sent_ns"].any()
+    assert driver.sent == records.files[0].counters["sent"] == 1
+    assert records.files[0].counters["scheduled"] == 5
+    assert driver.outcomes == {"cancelled": 1, "dropped": 4}
+
+
+def test_a_stop_leaves_what_was_never_due_unsent(tmp_path):
+    """A due in an hour is no request that was dropped: it is scheduled, and unsent."""
+
+    async def meanwhile(driver):
+        driver.stop()
+
+    _, records = drive(tmp_path, plan(num_requests=2, schedule=OPEN), InstantTransport(), meanwhile=meanwhile, timetable=[0, 3_600 * 10**9])
+    assert list(records.heads["index"]) == [0]
+    assert records.files[0].counters["scheduled"] == 2
+
+
+def test_requests_that_were_held_back_are_marked_when_they_are_sent(tmp_path):
+    """Two slots, six due at once: four start late, from their own due."""
+    _, records = drive(tmp_path, plan(max_concurrent=2, num_requests=6, schedule=OPEN), InstantTransport(), timetable=[0] * 6)
+    heads = sorted(records.heads, key=lambda head: head["index"])
+    assert [bool(head["flags"] & HELD_BACK) for head in heads] == [False] * 2 + [True] * 4
+    assert len({int(head["due_ns"]) for head in heads}) == 1
+
+
+def test_levels_of_concurrency_wake_the_driver(tmp_path):
+    """1 slot, then 3: with nothing that ends, only the level lets more go."""
+    transport = InstantTransport(hold=True)
+
+    async def meanwhile(driver):
+        while transport.in_flight < 3:
+            await asyncio.sleep(0.001)
+        driver.cancel()
+
+    shape = plan(max_concurrent=3, num_requests=None, duration_s=60.0, levels=((0.0, 1), (0.02, 3)))
+    _, records = drive(tmp_path, shape, transport, meanwhile=meanwhile)
+    start_ns = records.files[0].counters["start_ns"]
+    assert sorted(int(head["due_ns"]) - start_ns for head in records.heads) == [0, 20_000_000, 20_000_000]
+    assert not any(transport.early)

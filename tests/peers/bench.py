@@ -1,4 +1,4 @@
-"""`loadgen bench` as the measurements here call it: one run against the C server, with its document, its records and its beats.
+"""`loadgen bench`, or `run`, as the measurements here call it: one run against the C server, with its document, its records and its beats.
 
 Knows the words of that command and the files that it leaves; knows no bound and compares nothing.
 Law: what is here was written by the run itself, or by the kernel of it; a run that did not come to its end in order ends the measurement.
@@ -20,7 +20,7 @@ from loadgen.summary import Summary
 # The preflight asks once for one token (`loadgen/preflight.py`); the server counts that as it counts any request.
 PROBE_REQUESTS = PROBE_EVENTS = 1
 
-_WORDS = "bench --json --transport wire --model-type llm --model-name m --base-url {url}/v1 --input-len 16 --num-warmups 0 --results-dir {results} "
+_WORDS = "{command} --json --transport wire --model-type llm --model-name m --base-url {url}/v1 --input-len 16 --num-warmups 0 --results-dir {results} "
 _decode_beat = msgspec.msgpack.Decoder(Beat).decode
 
 
@@ -34,19 +34,22 @@ class Run(NamedTuple):
     meanwhile: object
 
 
-def bench(server, options, meanwhile=None):
-    """Run it with these options; returns a Run. meanwhile: called once the command was started, with the server."""
+def bench(server, options, meanwhile=None, *, command="bench", statuses=(0,)):
+    """Run it with these options; returns a Run. meanwhile: called once the command was started, with the server.
+
+    statuses: the exit statuses that are taken.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-", dir=rig.WORK) as place:
         results = Path(place)
-        words = shlex.split(_WORDS.format(url=server.url, results=results) + options)
+        words = shlex.split(_WORDS.format(command=command, url=server.url, results=results) + options)
         with open(results / "run.json", "wb") as out, open(results / "log.txt", "wb") as log:
             process = rig.start([rig.LOADGEN, *words], out, log)
             try:
                 found = meanwhile(server) if meanwhile else None
             finally:
                 cost = rig.cost(process)
-        if cost.status:
-            raise SystemExit(f"loadgen bench ended with {cost.status}:\n{(results / 'log.txt').read_text()}")
+        if cost.status not in statuses:
+            raise SystemExit(f"loadgen {command} ended with {cost.status}:\n{(results / 'log.txt').read_text()}")
         document = msgspec.json.decode((results / "run.json").read_bytes(), type=Document)
         # The files stay readable when the directory is gone: they are mapped.
         records = read_records(sorted(results.glob("*/plans/*/worker-*.records")))

@@ -17,6 +17,7 @@ from rich.text import Text
 from loadgen.circumstances import circumstances, counted
 from loadgen.client_limits import busiest, latest, reached
 from loadgen.curve_report import curve_chart, curve_table
+from loadgen.evidence_report import evidence_lines
 from loadgen.goodput_report import goodput_lines
 from loadgen.offered_report import arrivals_remarks, arrivals_table
 from loadgen.options import METRICS
@@ -81,7 +82,7 @@ def print_report(document: Document, console: Console, *, directory: Path | None
             _print_table(console, throughput_table(rows, percents))
             _print_table(console, token_table([summary for _, summary in rows], metrics))
         chosen = _chosen(document, rows)
-        if chosen.goodput is not None:
+        if chosen.goodput is not None and document.curve is None:
             for place, line in enumerate(goodput_lines(chosen.goodput)):
                 _print_fact(console, "" if place else "goodput", line)
             console.print()
@@ -103,7 +104,7 @@ def _print_verdict(document: Document, console: Console) -> None:
         console.print(Text(f"UNFINISHED: {so_far}", style="yellow"))
         return
     console.print(Text(verdict.level.upper(), style=f"bold {_COLORS[verdict.level]}"), end="")
-    console.print(Text(f": {counted(len(verdict.reasons), 'reason', 's')}" if verdict.reasons else ": the numbers below may be believed"))
+    console.print(Text(f": {', '.join(one.name for one in verdict.reasons) or 'the numbers below may be believed'}"))
     for reason in verdict.reasons:
         line = f"{reason.name} ({reason.level}): {_number(reason.number)}, threshold {_number(reason.threshold)}: {reason.advice}"
         _print_indented(console, line, _COLORS[reason.level])
@@ -170,7 +171,7 @@ def _print_remarks(document: Document, summary: Summary, console: Console) -> No
     remarks = []
     shown = [p for d in (whole.latency, whole.ttft, whole.itl, whole.tpot) if d for p in d.percentiles.values()]
     if any(not p.enough for p in shown):
-        remarks.append("*, n<N: too few samples to say much about this percentile, which needs N")
+        remarks.append("*, n<N: too few samples to say much about this percentile, which needs N independent ones")
     if any(p.enough and p.high is None for p in shown):
         remarks.append("?: no sample is surely above this percentile")
     if document.grid is not None:
@@ -196,6 +197,7 @@ def _print_remarks(document: Document, summary: Summary, console: Console) -> No
         remarks.append(f"{summary.attempts.count} attempts were retried ({kinds or 'none'}); {summary.attempts.reconnects} reconnects")
     if summary.itl_source == "histogram":
         remarks.append("ITL is from histograms, within 0.1 %")
+    remarks += evidence_lines(summary)
     if summary.ended_rps:
         remarks.append(_strain(summary, document.run.ceiling))
     for remark in remarks:

@@ -30,7 +30,11 @@ def grid(tmp_path_factory):
     line = ["grid", "--model", "olmocr", *QUICK, "--batch-sizes", "none,2", "--concurrencies", "1,4", "--repeats", "1"]
     assert main([*line, "--results-dir", str(results)]) == 0
     (path,) = results.iterdir()
-    return read_document(RunDirectory.existing(path))
+    # A busy machine may give reasons that are none of this page's.
+    document = read_document(RunDirectory.existing(path))
+    standings = [msgspec.structs.replace(standing, level="valid") for standing in document.grid.results]
+    ranked = msgspec.structs.replace(document.grid, results=standings)
+    return msgspec.structs.replace(document, verdict=Verdict(level="valid", reasons=[]), grid=ranked)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +57,11 @@ def test_the_first_line_is_the_verdict(grid, bench):
     """VALID says that numbers may be believed; INVALID gives each reason with number, threshold and advice."""
     assert report(grid).startswith("VALID: the numbers below may be believed\n")
     lines = report(bench).splitlines()
-    assert lines[0] == "INVALID: 1 reasons" or lines[0].startswith("INVALID: ")
-    assert lines[1].startswith("  errors (invalid): 0.")
-    assert "threshold 0.1" in lines[1]
+    assert lines[0].startswith("INVALID: ")
+    names = lines[0].removeprefix("INVALID: ").split(", ")
+    assert "errors" in names
+    (reason,) = [line for line in lines if line.startswith("  errors (invalid): 0.")]
+    assert "threshold 0.1" in reason
 
 
 def test_then_comes_what_was_sent_and_to_whom(grid):
@@ -174,7 +180,7 @@ def test_reasons_are_shown_with_number_threshold_and_advice(grid):
     """Each reason is a line below the verdict."""
     reason = Reason(name="too-few-samples", level="degraded", number=64.0, threshold=299.0, advice="send more requests")
     text = report(msgspec.structs.replace(grid, verdict=Verdict(level="degraded", reasons=[reason])))
-    assert text.startswith("DEGRADED: 1 reason\n  too-few-samples (degraded): 64, threshold 299: send more requests\n")
+    assert text.startswith("DEGRADED: too-few-samples\n  too-few-samples (degraded): 64, threshold 299: send more requests\n")
 
 
 def test_a_grid_without_a_best_prints_no_yaml(grid):

@@ -126,7 +126,7 @@ def steady_stretch(
 ) -> tuple[Stretch | None, str]:
     """The part of the measuring window that rates are taken from, or None and why: of an open loop, while requests fell due.
 
-    Of a closed loop, while all slots were busy and their requests no longer those of the start burst, or None and why.
+    Of a closed loop, while all slots were busy and their requests no longer those of the start burst.
 
     Subtle: all slots begin at once, on an idle server: the start burst is like no later moment, and a request that had to queue
     in it counts for time in which nothing was done for it (where only due and end are known). So it begins when as many requests
@@ -135,9 +135,8 @@ def steady_stretch(
     out first. It must hold as many ends as there are slots.
     """
     if facts.open_loop:
-        steady = Stretch(window.start_ns, min(window.end_ns, int(due_ns.max(initial=window.start_ns))))
-        if facts.duration_s is not None:
-            steady = window  # a pause before its end belongs to the schedule
+        by_number = Stretch(window.start_ns, min(window.end_ns, int(due_ns.max(initial=window.start_ns))))
+        steady = by_number if facts.duration_s is None else window  # by duration, a pause before its end belongs to the schedule
         if steady.end_ns <= steady.start_ns:
             return None, "no request was due in the measuring window"
         return steady, ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from loadgen.summary import percentile_key
 from loadgen.tables import rate, seconds
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from loadgen.ceiling import KeptCeiling
     from loadgen.document import Document
+    from loadgen.precision import Looks
     from loadgen.selftest import Ceiling
     from loadgen.summary import Accounting
 
@@ -49,6 +51,7 @@ def circumstances(document: Document, directory: Path | None = None) -> list[tup
     facts += [("note", note) for note in run.notes]
     facts += [("plan", f"{one.directory}: {one.absent}") for one in document.plans if one.absent]
     facts += [("plan", f"{one.directory}: {note}") for one in document.plans if one.summary for note in one.summary.notes]
+    facts += [("precision", _precision(one.precision)) for one in document.plans if one.precision is not None]
     if document.accounting is not None:
         warmed = any(one.plan is not None and one.plan.purpose == "warmup" and one.summary is not None for one in document.plans)
         facts.append(("account", _account(document.accounting) + (" (warm-up included)" if warmed else "")))
@@ -83,7 +86,21 @@ def _load(document: Document) -> str:
     plan = plans[0]
     each = " per run of a setting" if document.run.command == "grid" else ""
     load = f"{plan.num_requests} requests{each}" if plan.num_requests else f"requests for {plan.duration_s:g} s{each}"
+    if plan.schedule is not None or plan.levels:
+        load += f", {plan.load}"
+    if plan.lead_s or plan.tail_s:
+        load += f"; the first {plan.lead_s:g} s and the last {plan.tail_s:g} s are left out, by due"
     return load + (f", {plan.delay_between_batches_s:g} s between batches" if plan.delay_between_batches_s else "")
+
+
+def _precision(looks: Looks) -> str:
+    """Whether a plan became as precise as it should, and what the last look saw."""
+    asked = f"{percentile_key(looks.precision.percent)} of {looks.precision.metric} within {looks.precision.share:.3g}"
+    last = looks.looks[-1] if looks.looks else None
+    if last is None:
+        return f"{asked} of it: not reached, there were too few samples for a look"
+    width = "without an upper bound" if last.width is None else f"{last.width:.3g} wide"
+    return f"{asked} of it: {'reached' if looks.reached else 'not reached'}; look {len(looks.looks)}, at {last.samples} samples: {width}"
 
 
 def _sampling(sampling: dict[str, object]) -> str:

@@ -21,6 +21,7 @@ Cache = Literal["unique", "shared", "pixels"]
 
 # More than any machine has ports for towards one server; a typing error, not a plan.
 LARGEST_CONCURRENCY = 50_000
+_LEVELS_IN_WORDS = 6  # a line of a report
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +81,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise UsageError(f"lead_s, tail_s: got {self.lead_s} and {self.tail_s}, take times of at least 0 s")
         if not 1 <= self.workers <= self.largest_workers(self.max_concurrent, self.batch_size, self.num_requests):
             raise UsageError(f"workers: got {self.workers}, but some of them would have no slot")
+
+    @property
+    def load(self) -> str:
+        """In words: `50 requests/s, poisson`, `concurrency 8`."""
+        if self.schedule is not None:
+            return str(self.schedule)
+        if len(self.levels) > _LEVELS_IN_WORDS:
+            return f"concurrency in {len(self.levels)} levels from {self.levels[0][1]} to {self.levels[-1][1]}"
+        if self.levels:
+            return "concurrency " + ", ".join(f"{slots} from {begin_s:g} s on" for begin_s, slots in self.levels)
+        return f"concurrency {self.max_concurrent}"
 
     @staticmethod
     def largest_workers(max_concurrent: int, batch_size: int | None, num_requests: int | None) -> int:

@@ -179,7 +179,7 @@ def described(plan: Plan) -> str:
     end = f"{plan.num_requests} requests" if plan.num_requests else f"{plan.duration_s:g} s"
     purpose = "warm-up, " if plan.purpose == "warmup" else ""
     again = f", run {plan.repeat}" if plan.repeat > 1 else ""
-    return f"{purpose}{batch}concurrency {plan.max_concurrent}, {end}{again}"
+    return f"{purpose}{batch}{plan.load}, {end}{again}"
 
 
 def status(live: Live) -> str:

@@ -28,6 +28,12 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     length_s: float | None = None
     growth: Growth = "flat"
 
+    def __str__(self) -> str:
+        length = "" if self.length_s is None else f" for {self.length_s:g} s"
+        if self.growth == "flat":
+            return f"{self.start_rps:g} requests/s{length}"
+        return f"{self.start_rps:g} to {self.end_rps:g} requests/s{length} ({self.growth})"
+
     def __post_init__(self) -> None:
         for name, rate in (("start_rps", self.start_rps), ("end_rps", self.end_rps)):
             least = 0.0 if self.growth == "linear" else math.ulp(0.0)
@@ -75,6 +81,13 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def at_rate(cls, rate_rps: float, *, process: Process = "poisson", burstiness: float = 1.0, seed: int = 0) -> Schedule:
         """One rate for as long as the run goes on."""
         return cls(process=process, stages=(Stage(start_rps=rate_rps, end_rps=rate_rps),), burstiness=burstiness, seed=seed)
+
+    def __str__(self) -> str:
+        """`50 requests/s, poisson`."""
+        if self.process == "trace":
+            return "a trace" + ("" if self.speed == 1 else f", {self.speed:g} times as fast")
+        burstiness = f" (burstiness {self.burstiness:g})" if self.process == "gamma" else ""
+        return f"{', then '.join(map(str, self.stages))}, {self.process}{burstiness}"
 
     @property
     def length_s(self) -> float:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Of an open loop's plan: a server begins empty, and its first requests find no queue. Closed loops by duration begin with a burst.
 LEAD = 0.1
+# Of a part of a point by duration: none has so little time that no request falls due in it (once in 10^13 of Poisson arrivals).
+_LEAST_REQUESTS = 30
 
 
 class Axis(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +35,8 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
         """The plan of one load. part: how much of `load`'s length it has; repeat: which part of the point it is."""
         requests = None if load.num_requests is None else max(1, round(load.num_requests * part))
         duration_s = None if load.duration_s is None else load.duration_s * part
+        if duration_s is not None and load.duration_s is not None and self.by == "rate":
+            duration_s = max(duration_s, min(load.duration_s, _LEAST_REQUESTS / level))
         load = msgspec.structs.replace(load, num_requests=requests, duration_s=duration_s)
         if self.by == "concurrency":
             plan = load.plan(number, int(level), None, repeat=repeat)

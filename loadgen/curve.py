@@ -32,13 +32,14 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """One load: a level (requests/s offered, or requests in flight) and what came of its plans together.
 
-    plans: their labels, in order; runs of one level are parts of one measurement, each longer than the one before. judged … assured: of all
-    plans, see `Goodput`; assured by the confidence that this look had (`points.py`). requests_rps, latency, ttft, tpot: of the last plan,
-    its longest. complete: it had its full length. why: of an unusable point, what its verdict says.
+    plans: their labels, in order; runs of one level are parts of one measurement. parts: how many of them are usable; the numbers are
+    theirs. judged … assured: of all together, see `Goodput`; assured by the confidence that this look had (`points.py`). requests_rps,
+    latency, ttft, tpot: of the last, which is the longest. complete: it had its full length. why: what made a plan unusable, "" if none was.
     """
 
     level: float
     plans: list[str]
+    parts: int
     state: State
     verdict: Level
     complete: bool

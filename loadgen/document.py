@@ -142,9 +142,9 @@ class Document(msgspec.Struct, kw_only=True, frozen=True):
     """
 
     schema: int
+    verdict: Verdict | None = None
     run: Opening
     ended: Ending | None = None
-    verdict: Verdict | None = None
     accounting: Accounting | None = None
     grid: GridReport | None = None
     curve: Curve | None = None
@@ -264,13 +264,13 @@ def _curve(document: Document) -> Curve | None:
     if run.command not in SERIES or not measured:
         return None
     from loadgen.points import PARTS, points_of
-    from loadgen.search import curve_of
+    from loadgen.search import PATIENCE, curve_of
     from loadgen.sweep import swept
 
     if run.sought is None:
         return swept(points_of(measured, run.attainment), "rate" if measured[0][0].schedule else "concurrency")
     cut_short = document.ended is None or document.ended.interrupted is not None
-    return curve_of(points_of(measured, run.attainment, PARTS), run.sought, cut_short=cut_short)
+    return curve_of(points_of(measured, run.attainment, PARTS, patience=PATIENCE), run.sought, cut_short=cut_short)
 
 
 def _verdict(document: Document) -> Verdict:
@@ -286,9 +286,17 @@ def _verdict(document: Document) -> Verdict:
         return max(believed or cell.verdicts, key=lambda verdict: LEVELS.index(verdict.level))
 
     if document.run.command in SERIES:  # the points of an open loop have one setting
-        return judge_grid([verdict for _, verdict in document.measured])
+        return judge_grid([_of_part(verdict) if document.run.sought else verdict for _, verdict in document.measured])
     verdicts = [counted(cell) for cell in found]
     return judge_grid(verdicts) if document.run.command == "grid" else verdicts[-1]
+
+
+def _of_part(verdict: Verdict) -> Verdict:
+    """Of a part of a search's point, which is short by design: the point is what has to be long."""
+    from loadgen.verdict import LEVELS
+
+    reasons = [reason for reason in verdict.reasons if reason.name != "short"]
+    return Verdict(level=max((reason.level for reason in reasons), key=LEVELS.index, default="valid"), reasons=reasons)
 
 
 def _merged(parts: list[tuple[str, Accounting]]) -> Accounting | None:

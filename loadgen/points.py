@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
     Measured = tuple[Plan, Summary, Verdict]
 
-# What is the server's doing: a load under which its requests fail, or wait longer and longer, is one that it does not bear; and how long a
-# part lasts is the search's own choice. All else that makes a run invalid says that the client was the limit.
-SERVERS_DOING = frozenset({"errors", "too-few-samples", "not-steady", "short"})
+# What is the server's doing: a load under which its requests fail is one that it does not bear. All else that makes a run invalid is not.
+SERVERS_DOING = frozenset({"errors", "too-few-samples"})
 # A first look at an eighth finds what is hopeless; each look after it has as much again as all before.
 PARTS = (0.125, 0.125, 0.25, 0.5)
 WHOLE = (1.0,)
@@ -38,12 +37,16 @@ def level_of(plan: Plan) -> float:
     return plan.max_concurrent if plan.schedule is None else plan.schedule.stages[0].start_rps
 
 
-def points_of(measured: Iterable[Measured], attainment: float | None, parts: Sequence[float] = WHOLE) -> list[Point]:
-    """The points by rising level. parts: of a point's length, what each of its plans has, in their order."""
+def points_of(measured: Iterable[Measured], attainment: float | None, parts: Sequence[float] = WHOLE, *, patience: int = 0) -> list[Point]:
+    """The points by rising level.
+
+    parts: of a point's length, what each of its usable plans has, in their order. patience: unusable plans that a point may have and be
+    open still, for whatever else a machine does may have disturbed one.
+    """
     levels: dict[float, list[Measured]] = {}
     for one in measured:
         levels.setdefault(level_of(one[0]), []).append(one)
-    return [_point(level, levels[level], attainment, parts) for level in sorted(levels)]
+    return [_point(level, levels[level], attainment, parts, patience) for level in sorted(levels)]
 
 
 def bracket(points: Sequence[Point]) -> tuple[Point | None, Point | None]:
@@ -70,46 +73,58 @@ class _Pooled(NamedTuple):
             sum(one.effective * (one.share or 0.0) for one in goodputs),
         )
 
+    @property
+    def share(self) -> float | None:
+        return self.good / self.judged if self.judged else None
 
-def _point(level: float, measured: list[Measured], attainment: float | None, parts: Sequence[float]) -> Point:
-    summaries = [summary for _, summary, _ in measured]
-    goodputs = [summary.goodput for summary in summaries if summary.goodput is not None]
+
+def _point(level: float, measured: list[Measured], attainment: float | None, parts: Sequence[float], patience: int) -> Point:
+    disturbed = list(filter(None, (_disturbed(verdict) for _, _, verdict in measured)))
+    usable = [one for one in measured if not _disturbed(one[2])]
+    goodputs = [summary.goodput for _, summary, _ in usable if summary.goodput is not None]
     pooled = _Pooled.of(goodputs)
-    share = pooled.good / pooled.judged if pooled.judged else None
-    complete = len(measured) >= len(parts)
-    doubt = (1 - CONFIDENCE) * parts[min(len(measured), len(parts)) - 1]
-    verdict = max((verdict.level for _, _, verdict in measured), key=LEVELS.index)
-    why = _unusable([verdict for _, _, verdict in measured])
-    state: State
-    if why:
-        state = "unusable"
-    elif attainment is None or not goodputs:
-        state = "measured"
-    elif upper_bound(pooled.yes, pooled.effective, 1 - doubt) < attainment or (complete and (share is None or share < attainment)):
-        state = "missed"
-    elif lower_bound(pooled.yes, pooled.effective, 1 - doubt) >= attainment and verdict != "invalid" and _held_on(goodputs[-1], attainment):
-        state = "kept"
-    else:
-        state = "unproven" if complete else "open"
-    last = summaries[-1]
-    length_s = sum(summary.whole.length_s for summary in summaries)
+    shown = usable or measured
+    verdict = max((verdict.level for _, _, verdict in shown), key=LEVELS.index)
+    assured: float | None = None
+    state: State = "unusable"
+    if len(disturbed) <= patience:
+        doubt = (1 - CONFIDENCE) * parts[min(len(usable), len(parts)) - 1] if usable else 0.0
+        assured = lower_bound(pooled.yes, pooled.effective, 1 - doubt) if goodputs else None
+        steady = bool(goodputs) and verdict != "invalid" and _held_on(goodputs[-1], attainment or 0.0)
+        state = _state(pooled, attainment, doubt, steady=steady, complete=len(usable) >= len(parts)) if usable else "open"
+    last = shown[-1][1]
+    length_s = sum(summary.whole.length_s for _, summary, _ in usable)
     return Point(
         level=level,
         plans=[plan.label for plan, _, _ in measured],
+        parts=len(usable),
         state=state,
         verdict=verdict,
-        complete=complete,
+        complete=len(usable) >= len(parts),
         requests_rps=last.ranked.requests_rps,
         goodput_rps=pooled.good / length_s if goodputs and length_s else None,
         judged=pooled.judged,
         effective=pooled.effective,
-        share=share,
-        assured=lower_bound(pooled.yes, pooled.effective, 1 - doubt) if goodputs else None,
+        share=pooled.share,
+        assured=assured,
         latency=last.whole.latency,
         ttft=last.whole.ttft,
         tpot=last.whole.tpot,
-        why=why,
+        why=disturbed[-1] if disturbed else "",
     )
+
+
+def _state(pooled: _Pooled, attainment: float | None, doubt: float, *, steady: bool, complete: bool) -> State:
+    """What one look says that may err with a chance of `doubt`."""
+    if attainment is None:
+        return "measured"
+    if pooled.share is None:
+        return "unproven" if complete else "open"
+    if upper_bound(pooled.yes, pooled.effective, 1 - doubt) < attainment or (complete and pooled.share < attainment):
+        return "missed"
+    if steady and lower_bound(pooled.yes, pooled.effective, 1 - doubt) >= attainment:
+        return "kept"
+    return "unproven" if complete else "open"
 
 
 def _held_on(goodput: Goodput, attainment: float) -> bool:
@@ -118,7 +133,7 @@ def _held_on(goodput: Goodput, attainment: float) -> bool:
     return goodput.later_share is not None and upper_bound(goodput.later_share * half, half, CONFIDENCE) >= attainment
 
 
-def _unusable(verdicts: Iterable[Verdict]) -> str:
-    """What of the verdicts says that the measurement failed, and not the server; "" if nothing does."""
-    ours = [reason for verdict in verdicts for reason in verdict.reasons if reason.level == "invalid" and reason.name not in SERVERS_DOING]
+def _disturbed(verdict: Verdict) -> str:
+    """What says that the measurement failed, and not the server; "" if nothing does."""
+    ours = [reason for reason in verdict.reasons if reason.level == "invalid" and reason.name not in SERVERS_DOING]
     return f"{ours[0].name}: {ours[0].advice}" if ours else ""

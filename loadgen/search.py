@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from loadgen.plan import Plan
 
 MOST_POINTS = 7
+# Of one load: a part that the client spoiled is measured once more; a client that spoils two is the limit.
+PATIENCE = 1
 # Ends of the bracket that are nearer than this are one answer: an interval of the share itself is worth as much in load.
 NEAR = 1.025
 _STEP, _LARGEST_STEP = 1.25, 4.0  # the first step off the guess; each after it is the square of the one before
@@ -61,12 +63,13 @@ class Search:
         if self._warmup is not None and not history:
             return self._warmup
         measured = [(one.plan, one.summary, one.verdict) for one in history if one.plan.purpose == "measure"]
-        points = points_of(measured, self._sought.attainment, PARTS)
+        points = points_of(measured, self._sought.attainment, PARTS, patience=PATIENCE)
         level = next_step(points, self._sought, self._probed(history)).level
         if level is None:
             return None
-        done = next((len(point.plans) for point in points if point.level == level), 0)
-        plan = self._axis.plan(self._load, len(history), level, part=PARTS[done], repeat=done + 1)
+        point = next((point for point in points if point.level == level), None)
+        parts, plans = (point.parts, len(point.plans)) if point is not None else (0, 0)
+        plan = self._axis.plan(self._load, len(history), level, part=PARTS[parts], repeat=plans + 1)
         return plan if self._affordable(plan, history) else None
 
     def planned(self, history: Sequence[Performed]) -> int | None:  # noqa: ARG002  # Campaign's signature

@@ -66,7 +66,8 @@ def run(name, work, requests):
             cost = rig.run(client.words(load), log)
         stats = server.ask("/stats")
         served = stats["stream"] + stats["nonstream"]
-        if cost.status or (served < requests and name != "wrk"):
+        # 3: at full speed our own verdict is client-limited, as it should be; its cost is what is measured here
+        if cost.status not in (0, 3 if name in ("wire", "aiohttp") else 0) or (served < requests and name != "wrk"):
             raise SystemExit(f"{name} ended with {cost.status}, {served} of {requests} requests served: see {log.name}")
         reports = {label: read(load.directory) for label, read in client.reports.items()} if paced(work) else {}
     count = served if work.unit == "requests" else stats["content_events"]

@@ -43,9 +43,9 @@ class PlanReport(msgspec.Struct, kw_only=True, frozen=True):
     """
 
     directory: str
+    verdict: Verdict | None = None
     plan: Plan | None = None
     summary: Summary | None = None
-    verdict: Verdict | None = None
     server: ServerSide | None = None
     simulator: dict[str, Any] | None = None
     precision: Looks | None = None

@@ -112,7 +112,9 @@ def drift(metric: str, due_ns: NDArray[np.int64], values: NDArray[np.float64], o
     flat = ranks - np.where(np.arange(n) < cut, ranks[:cut].mean(), ranks[cut:].mean())
     if line @ line <= flat @ flat:
         p, effective = _p_of_slope(time, ranks, line)
-        found = Drift(metric=metric, kind="trend", p=p, share=_slope(at_s, values) * (at_s[-1] - at_s[0]) / median, at_s=float(at_s[0]))
+        found = Drift(
+            metric=metric, kind="trend", p=p, share=float(_slope(at_s, values) * (at_s[-1] - at_s[0])) / median, at_s=float(at_s[0])
+        )
     else:
         p, effective = _p_of_step(ranks, flat)
         found = Drift(metric=metric, kind="change", p=p, share=float(np.median(after) / np.median(before)) - 1, at_s=float(at_s[cut]))

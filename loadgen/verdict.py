@@ -133,10 +133,10 @@ def _not_steady(case: Case) -> Reason | None:
         one = max(found.drifts, key=lambda drift: abs(drift.share))
         metric = {"ttft": "TTFT", "latency": "latency"}.get(one.metric, one.metric)
         way = "rose" if one.share > 0 else "fell"
-        how = f"{way} from beginning to end" if one.kind == "trend" else f"{way} at {one.at_s:.1f} s, not to come back,"
+        how = f"{way} from beginning to end" if one.kind == "trend" else f"{way} at {one.at_s:.1f} s and stayed there,"
+        relief = "offer less load if it still rises" if one.share > 0 else "leave out more of the beginning"
         advice = (
-            f"{metric} {how} by {abs(one.share):.0%} of its median: it depends on how long the run is. If it rose all the time the load is more than "
-            "the server can take; else leave out more at the beginning, or run longer"
+            f"{metric} {how} by {abs(one.share):.0%} of its median, so percentiles depend on how long the run is: run longer, and {relief}"
         )
         return Reason(name="not-steady", level="degraded", number=abs(one.share), threshold=MATERIAL, advice=advice)
     little = found.little
@@ -144,7 +144,7 @@ def _not_steady(case: Case) -> Reason | None:
         return None
     advice = (
         f"{little.in_flight:.1f} were in flight, but {little.ended_rps:,.1f} ended per second after {little.residence_s:.3g} s each, which makes "
-        f"{little.ended_rps * little.residence_s:.1f}: requests in flight grew older or younger over the window, so run longer, or with less load"
+        f"{little.ended_rps * little.residence_s:.1f}: a backlog grew or shrank over the window, so run longer, or offer less load"
     )
     return Reason(name="not-steady", level="degraded", number=little.off, threshold=LITTLE, advice=advice)
 

@@ -25,6 +25,7 @@ from loadgen.datasets.prompt_file import custom, sharegpt
 from loadgen.datasets.sample import DataSet
 from loadgen.datasets.synthetic import Pictures, Texts, random_requests
 from loadgen.datasets.tokens import Calibration, Tokens
+from loadgen.objectives import merged
 from loadgen.order import Order
 from loadgen.preflight import ServerUnusableError
 from loadgen.prompts import Prompts
@@ -33,6 +34,8 @@ from loadgen.serve_bench import Ramp, Traffic
 from loadgen.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from loadgen.command_line import Arguments
     from loadgen.datasets.sample import Sample
     from loadgen.datasets.tokens import TextSource
@@ -88,7 +91,7 @@ def read_asked(arguments: Arguments, target: Target) -> Asked:
     if not target.model:
         target = msgspec.structs.replace(target, model=_first_model(target.endpoint(key)))
     tokens = _tokens(arguments, target)
-    data = _data_set(arguments, tokens or partial(_calibrated, target, key, arguments["seed"]))
+    data = _data_set(arguments, lambda: tokens or _calibrated(target, key))
     sampling = _sampling(arguments, target)
     return Asked(
         order=_order(arguments, target, key, data, sampling),
@@ -123,6 +126,7 @@ def _check(arguments: Arguments, target: Target) -> None:
         raise UsageError("--logprobs: has a use only with --backend openai or vllm; takes --extra-body for a chat's")
     if arguments["skip_tokenizer_init"] and arguments["tokenizer"]:
         raise UsageError("--tokenizer: got --skip-tokenizer-init as well, takes one of the two")
+    merged(arguments["goodput"])  # each metric once
     if arguments["save_detailed"] and not (arguments["save_result"] or arguments["append_result"]):
         raise UsageError("--save-detailed: has a use only with --save-result or --append-result")
 
@@ -169,7 +173,7 @@ def _tokens(arguments: Arguments, target: Target) -> Tokens | None:
     return Tokens.load(arguments["model"] or target.model, fetch=False)
 
 
-def _calibrated(target: Target, key: Secret | None, seed: int, length: int) -> Calibration:
+def _calibrated(target: Target, key: Secret | None) -> Calibration:
     """Lengths by what the server says of a few probes of one token each."""
     client = LLMClient(
         base_url=target.base_url,
@@ -188,19 +192,15 @@ def _calibrated(target: Target, key: Secret | None, seed: int, length: int) -> C
         return usage.prompt_tokens if usage else None
 
     try:
-        return Calibration.measured(ask, length, templated=target.dialect == "chat", seed=seed)
+        return Calibration.measured(ask, templated=target.dialect == "chat")
     except RequestError as error:
         raise ServerUnusableError(f"{target.base_url}: a probe of a prompt's length failed: {error}") from None
     finally:
         client.close()
 
 
-def _data_set(arguments: Arguments, source: Tokens | partial[Calibration]) -> DataSet:
-    """What is sent. source: what counts tokens, or what can be made to for prompts of a length."""
-
-    def counting(length: int) -> TextSource:
-        return source(length) if isinstance(source, partial) else source
-
+def _data_set(arguments: Arguments, source: Callable[[], TextSource]) -> DataSet:
+    """What is sent. source: gives what counts tokens; it may ask the server, and is called where tokens must be counted."""
     name, count, seed = arguments["dataset_name"], arguments["num_prompts"], arguments["seed"]
     output_len = arguments["output_len"]
     if name in ("sharegpt", "custom"):
@@ -208,7 +208,7 @@ def _data_set(arguments: Arguments, source: Tokens | partial[Calibration]) -> Da
         path = Path(arguments["dataset_path"])
         if name == "custom":
             return custom(path, count, output_len=output_len or arguments["custom_output_len"] or -1, **how)
-        return sharegpt(path, count, counting(256), output_len=output_len or arguments["sharegpt_output_len"], **how)
+        return sharegpt(path, count, source(), output_len=output_len or arguments["sharegpt_output_len"], **how)
     ratios = arguments["random_range_ratio"]
     texts = Texts(
         input_len=arguments["input_len"] or arguments["random_input_len"],
@@ -225,7 +225,7 @@ def _data_set(arguments: Arguments, source: Tokens | partial[Calibration]) -> Da
             limit=arguments["random_mm_limit_mm_per_prompt"].get("image", 0),
             buckets=arguments["random_mm_bucket_config"],
         )
-    return random_requests(texts, count, counting(texts.prefix_len + texts.input_len), seed, pictures)
+    return random_requests(texts, count, source(), seed, pictures)
 
 
 def _sampling(arguments: Arguments, target: Target) -> Sampling:

@@ -63,7 +63,8 @@ def random_requests(texts: Texts, count: int, source: TextSource, seed: int, pic
     prefix = source.prefix(texts.prefix_len, draw)
     samples = []
     for number in range(count):
-        text, tokens = source.text(prefix, int(input_lens[number]), int(begins[number]) + number, draw)
+        length = int(input_lens[number])
+        text, tokens = source.text(prefix, length, texts.prefix_len + length, int(begins[number]) + number, draw)
         images = tuple(_images(pictures, draw)) if pictures else ()
         samples.append(Sample(prompt=text, input_len=tokens, output_len=int(output_lens[number]), images=images))
     beside = f" with {sum(len(sample.images) for sample in samples)} images" if pictures else ""

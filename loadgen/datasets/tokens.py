@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 _FITS = 10  # decoded text may read as other tokens: vLLM tries so often to come to the wanted number
-_SHORT_WORDS, _LONG_WORDS = 8, 72  # the first two probes: short enough for any server's context
-_PROBES = 4  # at the wanted length: the mean of so many words is within 1 % of theirs
 
 
 class TextSource(Protocol):
@@ -41,8 +39,8 @@ class TextSource(Protocol):
     def prefix(self, length: int, draw: Generator) -> list[int]:
         """The beginning that all texts share, as the source's own numbers."""
 
-    def text(self, prefix: list[int], length: int, begin: int, draw: Generator) -> tuple[str, int]:
-        """A text of the prefix and `length` tokens more, and the tokens it has."""
+    def text(self, prefix: list[int], length: int, total: int, begin: int, draw: Generator) -> tuple[str, int]:
+        """A text of the prefix and `length` tokens more, `total` together (a prefix may be a token off), and the tokens it has."""
 
 
 class Tokens:
@@ -92,9 +90,9 @@ class Tokens:
             return []
         return self._fitted(self._allowed[draw.integers(0, len(self._allowed), size=length)].tolist(), length, draw)[1]
 
-    def text(self, prefix: list[int], length: int, begin: int, draw: Generator) -> tuple[str, int]:
+    def text(self, prefix: list[int], length: int, total: int, begin: int, draw: Generator) -> tuple[str, int]:
         following = self._allowed[(begin + np.arange(length)) % len(self._allowed)].tolist()
-        text, numbers = self._fitted(prefix + following, len(prefix) + length, draw)
+        text, numbers = self._fitted(prefix + following, total, draw)
         return text, len(numbers)
 
     def _fitted(self, numbers: list[int], length: int, draw: Generator) -> tuple[str, list[int]]:
@@ -114,55 +112,46 @@ class Calibration:
     overhead: what the server puts around a prompt (its template, specials); specials: the part of it that a wanted length includes.
     """
 
-    def __init__(self, overhead: float, per_word: float, per_character: float, *, templated: bool) -> None:
+    def __init__(self, overhead: int, per_word: float, per_character: float, *, templated: bool) -> None:
         self.overhead = overhead
         self.per_word = per_word
         self.per_character = per_character
-        self.specials = 0 if templated else round(overhead)
+        self.specials = 0 if templated else overhead
         self.vocabulary = len(WORDS)
-        self.note = (
-            f"lengths estimated: the server counts {per_word:.3f} tokens a word and {overhead:.0f} around a prompt, by {2 + _PROBES} probes"
-        )
+        self.note = f"lengths estimated: by 3 probes the server counts {per_word:.3f} tokens a word, and {overhead} around a prompt"
 
     @classmethod
-    def measured(cls, ask: Callable[[str], int | None], length: int, *, templated: bool, seed: int) -> Self:
-        """Ask the server how long a few prompts are. ask: its usage.prompt_tokens of one, None where it tells none.
+    def measured(cls, ask: Callable[[str], int | None], *, templated: bool) -> Self:
+        """Ask the server how long three prompts are: one half of the words, the other, and all of them.
 
-        length: tokens of the prompts to come. templated: the server puts a template around them, which a length does not include.
-        Raises UsageError where it tells none.
+        What is around a prompt is in the halves twice and in the whole once. ask: its usage.prompt_tokens of a prompt, None where it tells
+        none. templated: the server puts a template around prompts, which a length does not include. Raises UsageError where it tells none.
         """
-        draw = np.random.default_rng([seed, 1])  # prompts of no data set
-
-        def told(words: int) -> tuple[int, int]:
-            text = _words(draw.integers(0, len(WORDS), size=words).tolist())
-            tokens = ask(text)
-            if tokens is None:
-                raise UsageError("--tokenizer: missing, and the server tells no usage.prompt_tokens to calibrate the length of prompts by")
-            return tokens, len(text)
-
-        (short, _), (long, _) = told(_SHORT_WORDS), told(_LONG_WORDS)
-        per_word = max((long - short) / (_LONG_WORDS - _SHORT_WORDS), 1e-3)
-        overhead = max(short - per_word * _SHORT_WORDS, 0.0)
-        words = max(1, round(length / per_word))
-        probes = [told(words) for _ in range(_PROBES)]
-        tokens = sum(count for count, _ in probes) - _PROBES * overhead
-        return cls(overhead, tokens / (_PROBES * words), tokens / sum(size for _, size in probes), templated=templated)
+        half = len(WORDS) // 2
+        texts = [" ".join(words) for words in (WORDS[:half], WORDS[half:], WORDS)]
+        told = [tokens for text in texts if (tokens := ask(text)) is not None]
+        if len(told) < len(texts):
+            raise UsageError("--tokenizer: missing, and the server tells no usage.prompt_tokens to calibrate the length of prompts by")
+        overhead = max(0, told[0] + told[1] - told[2])
+        words = max(1, told[2] - overhead)
+        return cls(overhead, words / len(WORDS), words / len(texts[2]), templated=templated)
 
     def count(self, text: str) -> int:
         return max(1, round(len(text) * self.per_character)) + self.specials
 
     def prefix(self, length: int, draw: Generator) -> list[int]:
-        numbers: list[int] = draw.integers(0, len(WORDS), size=round(length / self.per_word)).tolist()
-        return numbers
+        return self._drawn(round(length / self.per_word), draw)
 
-    def text(self, prefix: list[int], length: int, begin: int, draw: Generator) -> tuple[str, int]:  # noqa: ARG002  # the protocol's: words are few, and rows of them would repeat
-        words = max(0 if prefix else 1, round(length / self.per_word))
-        numbers = prefix + draw.integers(0, len(WORDS), size=words).tolist()
-        return _words(numbers), round(len(numbers) * self.per_word)
+    def text(self, prefix: list[int], length: int, total: int, begin: int, draw: Generator) -> tuple[str, int]:  # noqa: ARG002  # the protocol's: words are few, and rows of them would repeat
+        numbers = prefix + self._drawn(max(0 if prefix else 1, round(length / self.per_word)), draw)
+        return " ".join(WORDS[number] for number in numbers), round(len(numbers) * self.per_word)
 
-
-def _words(numbers: list[int]) -> str:
-    return " ".join(WORDS[number] for number in numbers)
+    def _drawn(self, count: int, draw: Generator) -> list[int]:
+        """Every word once before any comes again: then so many words have about the tokens of as many others."""
+        numbers: list[int] = []
+        while len(numbers) < count:
+            numbers += draw.permutation(len(WORDS)).tolist()
+        return numbers[:count]
 
 
 def _kept(name: str) -> Path | None:

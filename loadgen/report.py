@@ -198,13 +198,8 @@ def _print_remarks(document: Document, summary: Summary, console: Console) -> No
     if summary.itl_source == "histogram":
         remarks.append("ITL is from histograms, within 0.1 %")
     remarks += evidence_lines(summary)
-    if (held := summary.held_back) is not None and (held.started_late or held.dropped):
-        wait = "" if held.wait is None else f" after {seconds(held.wait.median)} (median; at most {seconds(held.wait.max)})"
-        dropped = f", {held.dropped} were dropped at the end" if held.dropped else ""
-        remarks.append(
-            f"held back, since {summary.max_concurrent} were in flight: {held.started_late} requests started late{wait}{dropped}; "
-            "their latency from due has it"
-        )
+    if (held := summary.held_back) is not None and held.dropped:
+        remarks.append(f"{held.dropped} requests were still held back when time and grace were over: dropped, never sent")
     if summary.ended_rps:
         remarks.append(_strain(summary, document.run.ceiling))
     for remark in remarks:

@@ -39,7 +39,8 @@ def read_shape(arguments: Arguments) -> tuple[Shape, NDArray[np.int64] | None]:
         raise UsageError(f"{_flag(sources[1])}: got {_flag(sources[0])} as well, takes one of the two")
     closed = not sources or sources[0] == "levels" or arguments["request_rate"] == math.inf
     _refuse_strays(arguments, closed=closed, source=sources[0] if sources else "")
-    if arguments["precision"] is not None and not {"num_requests", "duration"} & arguments.typed:
+    ends = {"num_requests", "duration"} & arguments.typed or {"stages", "levels", "trace"} & set(sources)
+    if arguments["precision"] is not None and not ends:
         raise UsageError("--precision: needs a bound, --num-requests or --duration: an interval may never become as narrow")
     shape, trace = (_closed(arguments), None) if closed else _open(arguments, sources[0])
     if shape.duration_s is not None and shape.lead_s + shape.tail_s >= shape.duration_s:

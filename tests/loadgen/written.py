@@ -55,7 +55,7 @@ def beat(ms, cpu_s, late_us=()):
 
 
 def write(path, rows, *, worker=0, workers=1, share=None, unsent=0, close=True, run_id=RUN_ID, plan=0, beats=()):
-    """A worker's file. rows: (index, exchange) or (index, exchange, {lane, batch, final}). beats: payloads of its snapshots."""
+    """A worker's file. rows: (index, exchange) or (index, exchange, {lane, batch, final, held_back}). beats: payloads of its snapshots."""
     finals = [row for row in rows if len(row) < 3 or row[2].get("final", True)]
     writer = RecordWriter(
         path, run_id=run_id, plan=plan, worker=worker, workers=workers, share=len(finals) + unsent if share is None else share

@@ -119,6 +119,7 @@ _TARGET: tuple[Option, ...] = (
 _SHAPE: tuple[Option, ...] = (
     Option("batch-sizes", ("grid",), "batch sizes to try; none is no barrier", BARRIERS),
     Option("concurrencies", ("grid", "sweep"), "numbers of requests in flight to try", COUNTS),
+    Option("search", ("grid",), "leave out cells that cannot win, as far as throughput rises to a knee and not again", default=False),
     Option("repeats", ("grid",), "runs of each of the top cells (default 3)", whole(1, 100), default=3),
     Option("batch-size", ("bench",), "requests of a batch; the next starts when the last of one ended (default: no barrier)", BARRIER),
     Option(

@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 # A cell takes a minute or so on a real server: more than this is a working day, and more often a typing error.
 _CELLS_WITHOUT_ASKING = 200
 _DEFAULT_CONCURRENCIES = (1, 2, 4, 8, 16)
+_LEFT_OUT = (
+    "--search left out cells that cannot win if, for each batch size, throughput rises with concurrency to a knee and not again, and never by "
+    "more than the concurrency does"
+)
 
 
 def run(arguments: Arguments) -> int:
     """Search, report, write the config. Returns the exit status."""
     order = read_order(arguments)
+    if arguments["search"]:
+        order.notes.append(_LEFT_OUT)
     batch_sizes, concurrencies = _axes(arguments, order)
     cells = len(batch_sizes) * len(concurrencies)
     if cells > _CELLS_WITHOUT_ASKING and not arguments["yes"]:
@@ -40,7 +46,9 @@ def run(arguments: Arguments) -> int:
         arguments,
         order,
         largest=max(concurrencies),
-        campaign_of=lambda load: Grid(load, batch_sizes=batch_sizes, concurrencies=concurrencies, repeats=arguments["repeats"]),
+        campaign_of=lambda load: Grid(
+            load, batch_sizes=batch_sizes, concurrencies=concurrencies, repeats=arguments["repeats"], search=arguments["search"]
+        ),
         option="--concurrencies",
     )
     if config is not None:

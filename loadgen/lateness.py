@@ -29,8 +29,8 @@ def lateness(records: Records, stretch: Stretch, facts: PlanFacts) -> Lateness |
     """Of all final frames due in the stretch, whatever came of them; None where none was, or none could be sent."""
     heads = records.heads
     due, sent, end = heads["due_ns"], heads["sent_ns"], heads["end_ns"]
-    ready = np.zeros(len(heads), np.int64)
-    for worker in range(facts.workers):
+    ready = due.copy()
+    for worker in range(facts.workers if facts.open_loop else 0):
         slots = facts.max_concurrent // facts.workers + (worker < facts.max_concurrent % facts.workers)
         mine = np.flatnonzero(records.worker == worker)
         ready[mine] = ready_ns(due[mine], sent[mine], end[mine], slots)
@@ -62,7 +62,8 @@ def ready_ns(due_ns: NDArray[np.int64], sent_ns: NDArray[np.int64], end_ns: NDAr
     went = sent_ns > 0
     ends = np.sort(end_ns[went])
     before = np.where(went, 0, np.searchsorted(np.sort(sent_ns[went]), end_ns))
-    before[went] = np.argsort(np.argsort(sent_ns[went], kind="stable"), kind="stable")
+    in_order = np.flatnonzero(went)[np.lexsort((due_ns[went], sent_ns[went]))]  # what one system call sent has one stamp
+    before[in_order] = np.arange(len(in_order))
     freed = before - slots
     free_at = np.where(freed >= 0, np.append(ends, np.iinfo(np.int64).max)[np.clip(freed, 0, len(ends))], 0)
     return np.maximum(due_ns, free_at)

@@ -1,5 +1,6 @@
 """Which summaries may be believed: each rule at its line and on both sides of it."""
 
+import numpy as np
 import pytest
 from written import beat, exchange, summarise, write
 
@@ -9,7 +10,7 @@ from loadgen.recorded import read_records
 from loadgen.reducer import reduce
 from loadgen.selftest import Ceiling
 from loadgen.summary import PlanFacts, Reason, Verdict
-from loadgen.verdict import judge, judge_grid
+from loadgen.verdict import judge, judge_grid, least_window_s
 
 
 def with_failures(directory, failed, of, outcome=Outcome.RESET):
@@ -211,6 +212,153 @@ def test_of_all_that_shows_a_limit_the_worst_is_the_reason(tmp_path):
     (reason,) = judge(strained(tmp_path / "idle", 0.3), ceiling=ceiling(51)).reasons
     assert reason.level == "invalid"
     assert reason.advice.endswith("but no worker used more than 30% of a core: if that is right, run `loadgen selftest` again")
+
+
+def open_loop(directory, *, requests=1_000, takes_ms=100, outputs=(20, 60, 100), late=0, late_ms=0, **facts):
+    """A request every 10 ms; so many of them, spread over the run, are sent so late. outputs: ms after they were sent."""
+    rows = []
+    for k in range(requests):
+        sent = 10 * k + (late_ms if late and k % (requests // late) == 0 else 0)
+        rows.append((k, exchange(10 * k, sent + takes_ms, sent=sent, outputs=[sent + ms for ms in outputs])))
+    return summarise(directory, rows, **{"max_concurrent": 1_000, "open_loop": True, "duration_s": requests / 100, **facts})
+
+
+@pytest.mark.parametrize(
+    ("late", "late_ms", "name", "level"),
+    [
+        (0, 0, None, "valid"),
+        (10, 30, None, "valid"),  # one in a hundred is not beyond p99
+        (20, 0.9, None, "valid"),  # below a millisecond, whatever the TTFT
+        (20, 4.9, "send-lag", "degraded"),
+        (20, 5.1, "client-limited", "invalid"),  # five times a millisecond, or a tenth of the median TTFT
+        (200, 90, "client-limited", "invalid"),
+    ],
+)
+def test_requests_that_went_out_late_with_a_slot_free_are_the_clients_doing(tmp_path, late, late_ms, name, level):
+    """p99 of the lag against 2 % and 10 % of the median TTFT of 20 ms, at least 1 and 5 ms."""
+    found = judge(open_loop(tmp_path, late=late, late_ms=late_ms))
+    assert found.level == level
+    if name:
+        (reason,) = found.reasons
+        assert (reason.name, reason.level, reason.number) == (name, level, pytest.approx(late_ms / 1e3))
+        assert f"{late_ms:.1f} ms late at p99" in reason.advice
+
+
+def test_lag_is_held_against_the_median_ttft(tmp_path):
+    """10 ms of 600 ms are below 2 %; of 400 ms above them."""
+    assert judge(open_loop(tmp_path / "a", late=20, late_ms=10, takes_ms=700, outputs=(600, 650))).reasons == []
+    (reason,) = judge(open_loop(tmp_path / "b", late=20, late_ms=10, takes_ms=700, outputs=(400, 650))).reasons
+    assert (reason.name, reason.threshold) == ("send-lag", pytest.approx(0.008))
+
+
+def test_a_p99_of_a_few_requests_is_no_reason(tmp_path):
+    """Of 99 the second but largest."""
+    assert judge(open_loop(tmp_path, requests=99, late=9, late_ms=50)).reasons == []
+
+
+@pytest.mark.parametrize(
+    ("late", "late_ms", "level"),
+    [(10, 5_000, "valid"), (20, 99, "valid"), (20, 101, "invalid"), (500, 900, "invalid")],
+)
+def test_a_rate_of_which_more_than_a_hundredth_went_out_too_late_was_not_achieved(tmp_path, late, late_ms, level):
+    """Later than a tenth of a second; what fell due is told beside. (The median TTFT is 2 s here, of which a lag of 101 ms is little.)"""
+    found = judge(open_loop(tmp_path, late=late, late_ms=late_ms, takes_ms=2_500, outputs=(2_000, 2_400)))
+    reasons = {reason.name: reason for reason in found.reasons}
+    assert ("rate-not-achieved" in reasons) == (level == "invalid")
+    if level == "invalid":
+        reason = reasons["rate-not-achieved"]
+        assert (reason.level, reason.number, reason.threshold) == ("invalid", late / 1_000, 0.01)
+        assert reason.advice.startswith(f"{late} of 1000 requests (100.0/s were due) were not sent within 0.1 s")
+
+
+def test_what_waited_for_a_slot_is_no_reason_against_the_client(tmp_path):
+    """A server that takes twice as long as there is time: all but the first go out late, up to 10 s, and none by the client's doing."""
+    rows = [(k, exchange(10 * k, 20 * k + 20, sent=20 * k)) for k in range(1_000)]
+    summary = summarise(tmp_path, rows, max_concurrent=1, open_loop=True, duration_s=10.0)
+    assert summary.whole.send_lag.max == pytest.approx(9.99)
+    assert {reason.name for reason in judge(summary).reasons} == {"not-steady"}
+
+
+def test_a_load_beyond_the_ceiling_is_the_clients_limit_even_where_little_of_it_was_handled(tmp_path):
+    """100 requests a second fall due, and none ends while they do; 110 are what a worker can drive."""
+    summary = open_loop(tmp_path, requests=500, takes_ms=60_000, outputs=())
+    assert summary.ended_rps == 0
+    summary = open_loop(tmp_path / "some", requests=500, takes_ms=4_000, outputs=())
+    assert summary.ended_rps < 30
+    (reason,) = judge(summary, ceiling=ceiling(110)).reasons
+    assert (reason.name, reason.level, reason.number) == ("client-limited", "invalid", pytest.approx(100 / 110))
+    assert "100 requests/s fell due" in reason.advice
+    assert judge(summary, ceiling=ceiling(112)).reasons == []
+
+
+@pytest.mark.parametrize(("together", "level"), [(0, "valid"), (5, "valid"), (6, "degraded")])
+def test_events_that_came_together_degrade_above_five_percent(tmp_path, together, level):
+    """Of a hundred events, so many in one read with the one before."""
+    outputs = [10 + ms for ms in range(100)]
+    for place in range(together):
+        outputs[2 * place + 1] = outputs[2 * place]
+    rows = [(k, exchange(0, 120, outputs=outputs)) for k in range(20)]
+    found = judge(summarise(tmp_path, rows, max_concurrent=20))
+    assert found.level == level
+    if level == "degraded":
+        (reason,) = found.reasons
+        assert (reason.name, reason.number, reason.threshold) == ("coalesced", pytest.approx(0.06), 0.05)
+
+
+def drifting(directory, latencies_ms):
+    rows = [(k, exchange(10 * k, 10 * k + taken, stream=False)) for k, taken in enumerate(latencies_ms)]
+    return summarise(directory, rows, max_concurrent=10_000, open_loop=True, duration_s=len(latencies_ms) / 100)
+
+
+def test_latency_that_rises_or_changes_degrades(tmp_path):
+    """By how much of its median, which way, and when."""
+    noise = np.random.default_rng(1).exponential(size=1_000)
+    assert judge(drifting(tmp_path / "flat", 20 + noise)).reasons == []
+    (trend,) = judge(drifting(tmp_path / "trend", np.linspace(20, 30, 1_000) + noise)).reasons
+    assert (trend.name, trend.level, trend.number, trend.threshold) == ("not-steady", "degraded", pytest.approx(0.4, abs=0.02), 0.1)
+    assert "latency rose from beginning to end by" in trend.advice
+    (change,) = judge(drifting(tmp_path / "change", np.where(np.arange(1_000) < 700, 30, 20) + noise)).reasons
+    assert change.name == "not-steady"
+    assert "latency fell at 7.0 s and stayed there" in change.advice
+
+
+def test_a_backlog_that_only_littles_law_sees_degrades(tmp_path):
+    """One request in ten never ends while the run lasts: those that do are as fast as ever."""
+    rows = [(k, exchange(10 * k, 10 * k + 20 if k % 10 else 20_000, stream=False)) for k in range(1_000)]
+    rows = [(k, one) if k % 10 else (k, exchange(10 * k, 20_000, outcome=Outcome.CANCELLED, stream=False)) for k, one in rows]
+    summary = summarise(tmp_path, rows, max_concurrent=10_000, open_loop=True, duration_s=10.0)
+    (reason,) = judge(summary).reasons
+    assert (reason.name, reason.level, reason.threshold) == ("not-steady", "degraded", 0.02)
+    assert "a backlog grew or shrank" in reason.advice
+
+
+def test_a_window_that_is_short_beside_its_requests_is_not_held_to_littles_law(tmp_path):
+    """Its edges alone cut more than 2 % of them."""
+    summary = open_loop(tmp_path, requests=300, takes_ms=200, outputs=())
+    assert summary.steadiness.little.off > 0.02
+    assert judge(summary).reasons == []
+
+
+@pytest.mark.parametrize(
+    ("command", "requests", "level"),
+    [("run", 2_999, "degraded"), ("run", 3_000, "valid"), ("search", 100, "degraded"), ("bench", 100, "valid")],
+)
+def test_commands_that_look_over_time_look_for_half_a_minute(tmp_path, command, requests, level):
+    """A measuring window below 30 s degrades run, search and soak; a bench is as long as its requests."""
+    found = judge(open_loop(tmp_path, requests=requests, outputs=()), least_s=least_window_s(command))
+    assert found.level == level
+    if level == "degraded":
+        (reason,) = found.reasons
+        assert (reason.name, reason.number, reason.threshold) == ("short", pytest.approx(requests / 100), 30)
+
+
+def test_samples_that_depend_on_each_other_are_too_few_sooner(tmp_path):
+    """400 in blocks of 20 alike: p99 would need 299 independent ones; the reason has both numbers."""
+    blocks = np.repeat(np.random.default_rng(2).exponential(size=20), 20)
+    (reason,) = judge(drifting(tmp_path, 20 + 10 * blocks), [99]).reasons
+    assert (reason.name, reason.threshold) == ("too-few-samples", 299)
+    assert reason.number < 60
+    assert f"rests on 400 samples that are as alike as {reason.number:.0f} independent ones" in reason.advice
 
 
 def verdict(level):

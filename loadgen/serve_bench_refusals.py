@@ -8,7 +8,7 @@ from __future__ import annotations
 _HUB = "data sets of the Hugging Face hub are not read here; takes --dataset-name custom with the prompts as JSONL"
 _NOT_BUILT = "is of a data set that is not built here; takes --dataset-name random, random-mm, sharegpt or custom"
 _EMBEDDING = "is of embeddings and rerankers; generation is what is measured here"
-_REPLAY = "timed traces are not a data set here"
+_REPLAY = "timed traces are not a data set here; `loadgen run --trace FILE` replays timestamps"
 _PLOT = "no plots are drawn; the records of a run are kept, and `loadgen report` shows them"
 _ADAPTERS = "a run has one model; name an adapter by --served-model-name"
 _RUST = "is of vLLM's Rust client"

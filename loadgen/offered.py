@@ -25,8 +25,8 @@ class Dispersion(msgspec.Struct, frozen=True, kw_only=True):
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
     """A Kolmogorov-Smirnov test of `count` values against a law without fitted parameters.
 
-    distance: the largest between the two distribution functions. p: how often the law itself gives one as large. Of a thousand sound
-    runs one has p < 0.001.
+    distance: the largest between the two distribution functions. p: how often the law itself gives one as large, less what late sends within
+    loadgen's promise can do to it (`proof.py`). Of a thousand sound runs one has p < 0.001.
     """
 
     count: int

@@ -46,7 +46,7 @@ def arrivals_remarks(offered: Offered) -> list[str]:
             remarks[-1] += f" (correlation of one with the next {lag.correlation:.2f})"
     tested = [said for name, fit in (("gaps", offered.gaps), ("place within the second", offered.phase)) if (said := _fit(name, fit))]
     if tested and lag is not None:
-        on_time = f"a send within {seconds(lag.late_after_s)} of its due counts as on time"
+        on_time = f"a send within {seconds(lag.late_after_s)} of its due is taken as on time"
         remarks.append(f"Kolmogorov-Smirnov against the {offered.process} process: {', '.join(tested)}; {on_time}")
     if offered.memory is not None:
         shown = ", ".join(f"{one:+.3f}" for one in offered.memory.correlations)

@@ -102,6 +102,8 @@ def _offered(records: Records, facts: PlanFacts, window: stretch.Stretch, start_
         np.concatenate([rows[name][rows["attempt"] <= 1] for rows in (records.heads, records.attempts)])
         for name in ("index", "due_ns", "sent_ns")
     )
+    if facts.duration_s is None:  # it ends with the last due, and only the answers come after
+        window = window._replace(end_ns=min(window.end_ns, int(due.max(initial=window.start_ns)) + 1))
     return prove(index, due, sent, facts.schedule, window, start_ns=start_ns, count=facts.count)
 
 

@@ -50,9 +50,9 @@ def test_the_send_lag_and_the_tests_are_said_in_words():
     lag, law, memory = arrivals_remarks(offered())
     assert lag.startswith("sent after due: from 250us, p50 250us, p90 250us, p99 ")
     assert "max 20.0ms; 20 of 2000 were more than 1.0ms late" in lag
-    assert law.startswith("Kolmogorov-Smirnov against the poisson process: gaps p = 0.")
-    assert ", place within the second p = 0." in law
-    assert law.endswith("; a send within 1.0ms of its due counts as on time")
+    assert law.startswith("Kolmogorov-Smirnov against the poisson process: gaps p = ")
+    assert ", place within the second p = " in law
+    assert law.endswith("; a send within 1.0ms of its due is taken as on time")
     assert memory.startswith("correlation of a gap with the next ones: ")
     assert memory.endswith("; standard error 0.022")
 

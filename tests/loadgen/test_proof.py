@@ -191,7 +191,7 @@ def test_a_client_that_cannot_keep_up_shows_its_own_rate():
     assert found.achieved_rps == pytest.approx(0.8 * found.planned_rps, rel=0.001)
     assert found.send_lag.late > 0.99 * COUNT
     assert found.send_lag.correlation > 0.99
-    assert found.gaps.p < 1e-6
+    assert found.gaps.p < 0.001
 
 
 def test_a_due_that_is_not_the_schedules_is_told():
@@ -209,11 +209,18 @@ def test_a_due_that_is_not_the_schedules_is_told():
 
 
 def test_sends_within_the_promise_cannot_fail_the_law():
-    """At 5,000 requests/s an error of a few tenths of a millisecond is longer than the gaps; 200,000 raw sends would fail every test."""
-    schedule = at_rate("poisson", rate=5000.0)
-    lag_s = np.random.default_rng(1).uniform(0, PRECISION_S * 0.999, 200_000)
+    """At 5,000 requests/s an error of a few tenths of a millisecond is longer than the gaps, and one send in a hundred may be later.
+
+    200,000 raw sends fail (what is even becomes less so; a Poisson process would stay one); what was promised does not.
+    """
+    schedule = at_rate("gamma", 4.0, rate=5000.0)
+    random = np.random.default_rng(2)  # not the schedule's own uniforms
+    lag_s = np.where(random.random(200_000) < 0.009, 0.03, random.uniform(0, PRECISION_S * 0.999, 200_000))
     found = proved(schedule, lag_s, count=200_000)
     assert min(found.gaps.p, found.phase.p) > 1e-4
+    on_time = proved(schedule, count=200_000)
+    assert found.gaps.p >= on_time.gaps.p
+    assert found.gaps.distance > on_time.gaps.distance
     sent_s = np.sort(offsets_ns(schedule, count=200_000) / 1e9 + lag_s)
     assert proof.fit_gaps(expected(schedule, sent_s), proof.law_of(schedule)).p < 1e-12
 
@@ -264,7 +271,7 @@ def test_sound_arrivals_raise_no_alarm(schedule, seed):
     """20 runs with 1e-4 each, and the jitter of a sound sender on top."""
     due_s = offsets_ns(seeded(schedule, seed), count=COUNT) / 1e9
     assert alarms(due_s, schedule) == set()
-    assert alarms(due_s + jitter(COUNT, seed=seed), schedule) == set()
+    assert alarms(due_s + jitter(COUNT, seed=1000 + seed), schedule) == set()
 
 
 @pytest.mark.parametrize("workers", [2, 3, 7])
@@ -296,3 +303,25 @@ def test_a_constant_rate_with_exponential_gaps_is_caught():
     assert alarms(offsets_ns(at_rate("constant"), count=COUNT) / 1e9, at_rate("poisson")) >= {"gaps", "dispersion 0.1"}
     assert alarms(offsets_ns(at_rate("poisson"), count=COUNT) / 1e9, at_rate("gamma", 0.25)) >= {"dispersion 0.1"}
     assert alarms(offsets_ns(at_rate("gamma", 4.0), count=COUNT) / 1e9, at_rate("poisson")) >= {"dispersion 0.1"}
+
+
+@pytest.mark.parametrize(
+    ("rate", "wrong_s", "caught"),
+    [
+        (RATE, arrivals.blocks(RATE, COUNT, 3, 1), lambda found: found.gaps.p < 1e-12 and found.sent_cv > 2),
+        (RATE, arrivals.repeated_gaps(RATE, COUNT, 3, 1), lambda found: found.memory.correlations[0] > 10 * found.memory.standard_error),
+        (5.0, arrivals.whole_seconds(5.0, COUNT, 1), lambda found: found.phase.p < 1e-12 and found.gaps.p > 1e-4),
+        (
+            RATE,
+            arrivals.sleep_loop(np.diff(offsets_ns(at_rate("poisson"), count=COUNT) / 1e9, prepend=0.0), 0.0003),
+            lambda found: found.gaps.p < 1e-5,
+        ),
+    ],
+)
+def test_a_mutants_own_records_give_it_away(rate, wrong_s, caught):
+    """Workers that make their own dues, and keep them to the nanosecond: the law is not met, and no due is the schedule's."""
+    due_ns = START_NS + np.rint(wrong_s * 1e9).astype(np.int64)
+    found = proof_of(np.arange(COUNT), due_ns, due_ns, at_rate("poisson", rate=rate))
+    assert found.as_scheduled is False
+    assert found.send_lag.max == 0
+    assert caught(found)

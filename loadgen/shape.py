@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # What says how much load there is: at most one of them.
 _SOURCES = ("request_rate", "ramp_up_strategy", "stages", "levels", "trace")
 _DEFAULT_REQUESTS = 100
-# An open loop's concurrency is not known before it runs: so many are enough to open connections and wake a server.
+# An open loop's concurrency is not known before it runs: as many as come in a second, and no more than it takes to wake a server.
 _WARM_WITH = 64
 # Requests/s of one worker that it sends on time with room to spare (results/send-error.md).
 RATE_PER_WORKER_RPS = 1_000.0
@@ -96,9 +96,8 @@ def _open(arguments: Arguments, source: str) -> tuple[Shape, NDArray[np.int64] |
         if num_requests is not None and schedule.length_s < math.inf:
             dues.offsets_ns(schedule, count=num_requests)  # refuses what it has not
     bound = arguments["max_concurrent"] or most_connections()
-    warm_with = min(bound, _WARM_WITH)
-    if schedule.stages:
-        warm_with = min(warm_with, max(1, math.ceil(schedule.stages[0].start_rps)))
+    begins_rps = schedule.stages[0].start_rps if trace is None else len(trace) * schedule.speed / max(float(trace[-1]) / 1e9, 1.0)
+    warm_with = min(bound, _WARM_WITH, max(1, math.ceil(begins_rps)))
     return _shape(arguments, label, (num_requests, duration_s), max_concurrent=bound, warm_with=warm_with, schedule=schedule), trace
 
 

@@ -8,6 +8,7 @@ from clients.errors import UsageError
 from loadgen.command_line import parse
 from loadgen.plan_file import with_plan_file
 from loadgen.precision import Precision
+from loadgen.preflight import most_connections
 from loadgen.schedule import Schedule, Stage
 from loadgen.shape import processes_for, read_shape
 
@@ -25,7 +26,7 @@ def test_a_rate_is_poisson_and_has_a_default_number():
     shape = shaped("--request-rate 50 --seed 7")
     assert shape.schedule == Schedule(process="poisson", stages=flat(50.0), seed=7)
     assert (shape.num_requests, shape.duration_s) == (100, None)
-    assert shape.max_concurrent > 1000
+    assert shape.max_concurrent == most_connections()
 
 
 def test_burstiness_alone_means_gamma():
@@ -64,6 +65,7 @@ def test_a_trace_is_replayed_to_its_end(tmp_path):
     """As many requests as it has, unless fewer are asked for."""
     (tmp_path / "t").write_text("5\n6\n8\n")
     shape, trace = read_shape(parse(["run", "--trace", str(tmp_path / "t"), "--trace-speed", "2"]).arguments)
+    assert shape.warm_with == 2  # as many as come in a second of it
     assert (shape.num_requests, shape.schedule, len(trace)) == (3, Schedule(process="trace", speed=2.0), 3)
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from clients.errors import UsageError
 from loadgen.plan import LARGEST_CONCURRENCY, Plan
+from loadgen.preflight import most_connections
 from loadgen.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def slots(self) -> int:
-        """Requests in flight at most."""
-        return min(self.count, self.max_concurrency or LARGEST_CONCURRENCY)
+        """Requests in flight at most; of an open loop without a bound as many as this system has files for."""
+        return min(self.count, self.max_concurrency or (LARGEST_CONCURRENCY if self.closed else most_connections()))
 
     def schedule(self) -> Schedule | None:
         """When requests are due; None for a closed loop. After a ramp its last rate goes on: arrivals are random, and some may be left."""

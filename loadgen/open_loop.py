@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from loadgen.plan import Plan
 
+# Sending so many takes a few milliseconds. More come due at once only after a stall of ours; what was read meanwhile wants its stamp first.
+AT_ONCE = 64
+
 
 class OpenLoop:
     """One worker's part of a timetable, as `driver.Turns`. offsets_ns: of all workers, ascending, from the start instant."""
@@ -44,13 +47,14 @@ class OpenLoop:
         return self._due(now_ns, held_back=held_back)
 
     def woken(self, now_ns: int) -> list[Turn]:
-        """All that fell due until now."""
+        """All that fell due until now, at most `AT_ONCE`; then `next_ns` is past already."""
         return self._due(now_ns, held_back=False)
 
     def left(self, now_ns: int) -> Iterator[Turn]:
         """What fell due until now and was not given out: it never will be."""
+        held_back = self._in_flight == self.slots
         while (due_ns := self._next_due_ns()) is not None and due_ns <= now_ns:
-            yield Turn(self._index, 0, due_ns, held_back=True)
+            yield Turn(self._index, 0, due_ns, held_back)
             self._index += self._parts
         self.next_ns = None
 
@@ -58,7 +62,7 @@ class OpenLoop:
         turns: list[Turn] = []
         self.next_ns = None
         while self._in_flight < self.slots and (due_ns := self._next_due_ns()) is not None:
-            if due_ns > now_ns:
+            if due_ns > now_ns or len(turns) == AT_ONCE:
                 self.next_ns = due_ns
                 break
             turns.append(Turn(self._index, 0, due_ns, held_back))

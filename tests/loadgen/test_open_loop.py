@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from loadgen.open_loop import OpenLoop
+from loadgen.open_loop import AT_ONCE, OpenLoop
 from loadgen.plan import Plan
 from loadgen.schedule import Schedule
 
@@ -52,6 +52,25 @@ def test_a_wake_up_that_comes_late_holds_nothing_back():
     [first] = turns.begin(START)
     [second] = turns.ended(first, START + 40)
     assert (second.due_ns, second.held_back) == (START + 10, False)
+
+
+def test_after_a_stall_of_ours_the_loop_gets_its_turn_in_between():
+    """More due than can be sent in a moment: the next wake-up is at once, nothing is held back, nothing left out."""
+    turns = loop([10] * (AT_ONCE + 5))
+    turns.begin(START)
+    first = turns.woken(START + 99)
+    assert (len(first), turns.next_ns) == (AT_ONCE, START + 10)
+    rest = turns.woken(START + 99)
+    assert indices(first + rest) == list(range(AT_ONCE + 5))
+    assert not any(turn.held_back for turn in rest)
+    assert turns.next_ns is None
+
+
+def test_what_a_stall_of_ours_left_unsent_was_not_held_back():
+    """At the end a slot was free: it was our doing, and is not called the bound's."""
+    turns = loop([0, 10], bound=2)
+    turns.begin(START)
+    assert [(turn.index, turn.held_back) for turn in turns.left(START + 50)] == [(1, False)]
 
 
 def test_what_is_left_is_what_fell_due_and_was_not_given_out():

@@ -91,7 +91,7 @@ def read_asked(arguments: Arguments, target: Target) -> Asked:
     if not target.model:
         target = msgspec.structs.replace(target, model=_first_model(target.endpoint(key)))
     tokens = _tokens(arguments, target)
-    data = _data_set(arguments, lambda: tokens or _calibrated(target, key))
+    data = _data_set(arguments, tokens, lambda: tokens or _calibrated(target, key))
     sampling = _sampling(arguments, target)
     return Asked(
         order=_order(arguments, target, key, data, sampling),
@@ -199,15 +199,15 @@ def _calibrated(target: Target, key: Secret | None) -> Calibration:
         client.close()
 
 
-def _data_set(arguments: Arguments, source: Callable[[], TextSource]) -> DataSet:
-    """What is sent. source: gives what counts tokens; it may ask the server, and is called where tokens must be counted."""
+def _data_set(arguments: Arguments, tokens: Tokens | None, source: Callable[[], TextSource]) -> DataSet:
+    """What is sent. source: gives what counts tokens; it may ask the server, and is called where there is no data set without it."""
     name, count, seed = arguments["dataset_name"], arguments["num_prompts"], arguments["seed"]
     output_len = arguments["output_len"]
     if name in ("sharegpt", "custom"):
         how: dict[str, Any] = {"shuffle": not arguments["disable_shuffle"], "oversample": not arguments["no_oversample"], "seed": seed}
         path = Path(arguments["dataset_path"])
         if name == "custom":
-            return custom(path, count, output_len=output_len or arguments["custom_output_len"] or -1, **how)
+            return custom(path, count, tokens, output_len=output_len or arguments["custom_output_len"] or -1, **how)
         return sharegpt(path, count, source(), output_len=output_len or arguments["sharegpt_output_len"], **how)
     ratios = arguments["random_range_ratio"]
     texts = Texts(

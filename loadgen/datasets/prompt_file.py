@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 _SHORTEST, _LONGEST_PROMPT, _LONGEST_BOTH = 4, 1024, 2048
 
 
-def custom(path: Path, count: int, *, output_len: int, shuffle: bool, oversample: bool, seed: int) -> DataSet:
-    """Rows of `{"prompt": …, "output_tokens": …}`. count 0: all of them; output_len -1: by each row's own output_tokens."""
-    rows = [_sample(value, number, path, output_len) for number, value in _objects(path)]
+def custom(path: Path, count: int, source: TextSource | None, *, output_len: int, shuffle: bool, oversample: bool, seed: int) -> DataSet:
+    """Rows of `{"prompt": …, "output_tokens": …}`. count 0: all of them; output_len -1: by each row's own output_tokens.
+
+    source: None leaves it to the server how long the prompts are.
+    """
+    rows = [_sample(value, number, path, output_len, source) for number, value in _objects(path)]
     if not rows:
         raise UsageError(f"--dataset-path: {path} has no prompt in it; takes one JSON object a line, with prompt in it")
     return _data_set(rows if not shuffle else shuffled(rows, seed), path, count, seed, oversample=oversample)
@@ -84,7 +87,7 @@ def _data_set(rows: list[Sample], path: Path, count: int, seed: int, *, oversamp
     return DataSet(samples=samples, name=f"{len(samples)} prompts of {path.name}", notes=said)
 
 
-def _sample(value: Any, number: int, path: Path, output_len: int) -> Sample:
+def _sample(value: Any, number: int, path: Path, output_len: int, source: TextSource | None) -> Sample:
     prompt = value.get("prompt") if isinstance(value, dict) else None
     if not isinstance(prompt, str) or not prompt.strip():
         raise UsageError(f"--dataset-path: {path}: row {number} has no text as its prompt")
@@ -95,7 +98,7 @@ def _sample(value: Any, number: int, path: Path, output_len: int) -> Sample:
                 f"--dataset-path: {path}: row {number} has output_tokens {tokens!r}; takes a number from 1, or --custom-output-len"
             )
         output_len = tokens
-    return Sample(prompt=prompt, output_len=output_len)
+    return Sample(prompt=prompt, input_len=source.count(prompt) if source else 0, output_len=output_len)
 
 
 def _objects(path: Path) -> Iterator[tuple[int, Any]]:

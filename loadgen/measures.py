@@ -15,6 +15,7 @@ from clients.errors import Outcome
 from loadgen import records as fmt
 from loadgen.arrivals import EXACT_GAPS, output_inside, pool_gaps
 from loadgen.percentiles import describe
+from loadgen.steadiness import Series
 from loadgen.stretch import Work, intervals
 from loadgen.summary import STANDARD_PERCENTILES, Measures
 
@@ -58,6 +59,16 @@ class Measuring:
         self._prompt = heads["prompt_tokens"][self._rows].clip(0).astype(np.float64)
         # Where not known, an event is taken for a token, as vLLM does.
         self._first_tokens = np.maximum(heads["first_event_tokens"][self._rows], 1)
+
+    def series(self, stretch: Stretch) -> list[Series]:
+        """Latency of the requests due in the stretch, and the TTFT of those that have one, in the order of time."""
+        first, last = np.searchsorted(self._due, stretch).tolist()
+        due, output = self._due[first:last], self._output[first:last]
+        streamed = self._streamed[first:last]
+        found = [Series("latency", due, (self._end[first:last] - due) / 1e9)]
+        if streamed.any():
+            found.append(Series("ttft", due[streamed], (output - due)[streamed] / 1e9))
+        return found
 
     def within(self, stretch: Stretch, *, whole: bool) -> Measures:
         """Measure one stretch.

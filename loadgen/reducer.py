@@ -21,7 +21,7 @@ from loadgen.lateness import lateness
 from loadgen.measures import Measuring, completion_tokens
 from loadgen.percentiles import describe
 from loadgen.proof import prove
-from loadgen.steadiness import find_warm_up, steadiness
+from loadgen.steadiness import find_warm_up, little, steadiness
 from loadgen.strain import effort, handled
 from loadgen.summary import Attempts, Batches, Failure, HeldBack, Summary, Tokens, Wasted
 
@@ -47,7 +47,7 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
     window = stretch.window(due, end, start_ns, facts)
     steady, absent = stretch.steady_stretch(due, end, records.worker, heads["lane"], facts, window)
     if facts.open_loop and facts.even and steady is not None:
-        steady, absent = find_warm_up(heads, steady)
+        steady, absent = find_warm_up(measuring.series(steady)[0], steady)
     whole = measuring.within(window, whole=True)
     steady_measures = None if steady is None else measuring.within(steady, whole=False)
     ranked = window if steady is None else steady
@@ -80,7 +80,14 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
         events_rps=events_rps,
         goodput=goodput_of(heads, window, facts.objectives, facts.attainment),
         lateness=lateness(records, ranked, facts),
-        steadiness=steadiness(heads, steady, window, measuring.origin_ns, facts),
+        steadiness=steadiness(
+            measuring.series(ranked),
+            little(heads["sent_ns"], heads["end_ns"], (steady_measures or whole).in_flight_mean, ranked),
+            steady=steady,
+            window=window,
+            origin_ns=measuring.origin_ns,
+            facts=facts,
+        ),
         held_back=_held_back(heads, measuring.percents) if facts.open_loop else None,
         offered=_offered(records, facts, window, start_ns),
     )

@@ -13,17 +13,18 @@ against time (t of the slope) or one step (cumulative sums, against the supremum
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import kolmogorov, stdtr
 
-from clients.errors import Outcome
 from loadgen.dependence import effective_samples
 from loadgen.evidence import Drift, Little, Steadiness
-from loadgen.stretch import Stretch, intervals
+from loadgen.stretch import Stretch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from loadgen.summary import PlanFacts
@@ -43,48 +44,42 @@ _MOST = 20_000
 _POINTS = 64  # medians along the time that a slope is taken from
 
 
-def find_warm_up(heads: NDArray[np.void], window: Stretch) -> tuple[Stretch | None, str]:
+class Series(NamedTuple):
+    """One metric of the successful requests of a stretch, by due: seconds from due, (n,) each."""
+
+    metric: str
+    due_ns: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+def find_warm_up(latency: Series, window: Stretch) -> tuple[Stretch | None, str]:
     """The window without its warm-up, or None and why. Of a window with too few requests, all of it."""
-    due, values = series(heads, window)["latency"]
-    left_out = warm_up(values)
+    left_out = warm_up(latency.values)
     if left_out is None:
         return None, "requests settled at no time in the first half of the measuring window (MSER-5)"
-    return (Stretch(int(due[left_out]), window.end_ns) if left_out else window), ""
+    return (Stretch(int(latency.due_ns[left_out]), window.end_ns) if left_out else window), ""
 
 
-def steadiness(heads: NDArray[np.void], stretch: Stretch | None, window: Stretch, origin_ns: int, facts: PlanFacts) -> Steadiness:
-    """Look at the requests due in the stretch, or where there is none in the measuring window, of an open loop alone."""
-    warmup_s = (stretch.start_ns - window.start_ns) / 1e9 if facts.open_loop and stretch is not None else None
-    seen = window if stretch is None else stretch
+def steadiness(
+    found: Sequence[Series], little: Little | None, *, steady: Stretch | None, window: Stretch, origin_ns: int, facts: PlanFacts
+) -> Steadiness:
+    """Of the steady stretch; where there is none, of the measuring window, of an open loop alone. found, little: of that stretch."""
     absent = ""
     if not facts.even:
         absent = "the load was planned to change"
-    elif stretch is None and not facts.open_loop:
+    elif steady is None and not facts.open_loop:
         absent = "there is no steady stretch"
-    found = {} if absent else series(heads, seen)
-    enough = {metric: (due, values) for metric, (due, values) in found.items() if len(values) >= _BATCH * _LEAST_BATCHES}
+    enough = [] if absent else [one for one in found if len(one.values) >= _BATCH * _LEAST_BATCHES]
     if not enough:
         absent = absent or f"fewer than {_BATCH * _LEAST_BATCHES} requests succeeded"
-    looked_at = {metric: drift(metric, due, values, origin_ns) for metric, (due, values) in enough.items()}
+    looked_at = [drift(one, origin_ns) for one in enough]
     return Steadiness(
         absent=absent,
-        warmup_s=warmup_s,
-        effective=min((effective for _, effective in looked_at.values()), default=None),
-        drifts=[one for one, _ in looked_at.values() if one is not None],
-        little=little(heads["sent_ns"], heads["end_ns"], seen),
+        warmup_s=(steady.start_ns - window.start_ns) / 1e9 if facts.open_loop and steady is not None else None,
+        effective=min((effective for _, effective in looked_at), default=None),
+        drifts=[one for one, _ in looked_at if one is not None],
+        little=little,
     )
-
-
-def series(heads: NDArray[np.void], stretch: Stretch) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """By metric: (dues, seconds from due) of the successful requests due in the stretch, by due. TTFT where there is one."""
-    rows = np.flatnonzero((heads["outcome"] == Outcome.OK) & stretch.holds(heads["due_ns"]))
-    rows = rows[np.argsort(heads["due_ns"][rows], kind="stable")]
-    due, end, first = (heads[name][rows] for name in ("due_ns", "end_ns", "first_output_ns"))
-    found = {"latency": (due, (end - due) / 1e9)}
-    some = (first > 0) & (first < end)
-    if some.any():
-        found["ttft"] = due[some], (first - due)[some] / 1e9
-    return found
 
 
 def warm_up(values: NDArray[np.float64]) -> int | None:
@@ -100,10 +95,10 @@ def warm_up(values: NDArray[np.float64]) -> int | None:
     return left_out * _BATCH if left_out <= batches / 2 else None
 
 
-def drift(metric: str, due_ns: NDArray[np.int64], values: NDArray[np.float64], origin_ns: int) -> tuple[Drift | None, int]:
-    """(what drifted, None where nothing did; effective samples), of a metric's values by due."""
-    step = -(-len(values) // _MOST)
-    at_s, values = (due_ns[::step] - origin_ns) / 1e9, values[::step]
+def drift(series: Series, origin_ns: int) -> tuple[Drift | None, int]:
+    """(what drifted, None where nothing did; effective samples)."""
+    metric, step = series.metric, -(-len(series.values) // _MOST)
+    at_s, values = (series.due_ns[::step] - origin_ns) / 1e9, series.values[::step]
     n, ranks, median = len(values), _ranks(values), float(np.median(values))
     time = at_s - at_s.mean()
     line = ranks - time * (time @ ranks) / max(float(time @ time), 1e-9)
@@ -122,10 +117,9 @@ def drift(metric: str, due_ns: NDArray[np.int64], values: NDArray[np.float64], o
     return (found if beyond and abs(found.share) >= MATERIAL else None), int(effective)
 
 
-def little(sent_ns: NDArray[np.int64], end_ns: NDArray[np.int64], stretch: Stretch) -> Little | None:
-    """Little's law over the stretch, of all that was sent; None where nothing ended in it."""
+def little(sent_ns: NDArray[np.int64], end_ns: NDArray[np.int64], in_flight: float, stretch: Stretch) -> Little | None:
+    """Little's law over the stretch, of all that was sent; None where nothing ended in it. in_flight: on average."""
     ended = (sent_ns > 0) & (end_ns > stretch.start_ns) & (end_ns <= stretch.end_ns)
-    in_flight = intervals(sent_ns, end_ns).mean(stretch)
     if not ended.any() or not in_flight:
         return None
     rate_rps = float(np.count_nonzero(ended)) / stretch.length_s

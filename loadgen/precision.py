@@ -94,4 +94,4 @@ def _read(text: str) -> Precision:
     return Precision(percent=percent, metric=match[2], share=share)  # type: ignore[arg-type]  # one of Metric's
 
 
-PRECISION = Reader("pN:METRIC:X%", "a percentile, e2el, ttft, tpot or itl, and a width, as in p99:ttft:5%", _read)
+PRECISION = Reader("pN:METRIC:WIDTH", "a percentile, e2el, ttft, tpot or itl, and a width, as in p99:ttft:5%", _read)

@@ -19,7 +19,7 @@ from clients.loop import private_loop
 from clients.messages import as_messages
 from clients.vlm import image_prompt
 from loadgen.bench import Bench
-from loadgen.document import GridReport
+from loadgen.conclusion import GridReport
 from loadgen.grid import Grid
 from loadgen.measurement import measure
 from loadgen.order import Order

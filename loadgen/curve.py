@@ -34,7 +34,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 
     plans: their labels, in order; runs of one level are parts of one measurement. parts: how many of them are usable; the numbers are
     theirs. judged … assured: of all together, see `Goodput`; assured by the confidence that this look had (`points.py`). requests_rps,
-    latency, ttft, tpot: of the last, which is the longest. complete: it had its full length. why: what made a plan unusable, "" if none was.
+    latency, ttft, tpot: of the last, which is the longest. complete: it had its full length. window_s: their measuring windows. why: what made a plan unusable, "" if none was.
     """
 
     level: float
@@ -43,6 +43,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     verdict: Level
     complete: bool
+    window_s: float
     requests_rps: float
     goodput_rps: float | None
     judged: int

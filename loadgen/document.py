@@ -15,12 +15,13 @@ import msgspec
 from clients.errors import UsageError
 from clients.secret import MASK
 from loadgen.ceiling import KeptCeiling
+from loadgen.conclusion import GridReport, concluded
 from loadgen.curve import Curve, Sought
 from loadgen.environment import Environment, environment
 from loadgen.objectives import Objective
 from loadgen.plan_report import Asked, PlanReport, plan_report
 from loadgen.rundir import run_key
-from loadgen.summary import SCHEMA, STANDARD_PERCENTILES, Accounting, Cell, Reason, Standing, Summary, Verdict
+from loadgen.summary import SCHEMA, STANDARD_PERCENTILES, Accounting, Summary, Verdict
 from loadgen.target import Target
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     from clients.messages import Sampling
     from loadgen.rundir import RunDirectory
-
-SERIES = frozenset({"sweep", "search"})  # commands whose plans are points of a curve
 
 
 class Opening(msgspec.Struct, kw_only=True):
@@ -126,15 +125,6 @@ class Ending(msgspec.Struct, kw_only=True, frozen=True):
     interrupted: int | None = None
 
 
-class GridReport(msgspec.Struct, kw_only=True, frozen=True):
-    """The cells, sorted by throughput, and the setting to use. pipeline: it, as YAML for a pipeline; "" when there is none."""
-
-    results: list[Standing]
-    best: Standing | None
-    why: str
-    pipeline: str
-
-
 class Document(msgspec.Struct, kw_only=True, frozen=True):
     """The whole of run.json. ended: None while the run goes on, or after a crash. verdict: None while the run goes on.
 
@@ -226,77 +216,11 @@ def _built(directory: RunDirectory, before: Document, kept: Mapping[str, PlanRep
     plans = [kept.get(place.name) or reduced(place, before.run) for place in directory.plan_directories()]
     document = Document(schema=SCHEMA, run=before.run, ended=before.ended, plans=plans)
     summaries = [one.summary for one in plans if one.summary is not None]
-    grid = _grid(document) if before.run.command == "grid" else None
-    return msgspec.structs.replace(
-        document,
-        grid=grid,
-        curve=_curve(document),
-        verdict=_verdict(document),
-        accounting=_merged([(s.label, s.accounting) for s in summaries]),
-    )
+    return concluded(msgspec.structs.replace(document, accounting=_merged([(s.label, s.accounting) for s in summaries])))
 
 
 def _decoded(content: bytes) -> Document:
     return msgspec.json.decode(content, type=Document)
-
-
-def _grid(document: Document) -> GridReport | None:
-    found = Cell.gathered(document.measured)
-    if not found:
-        return None
-    from loadgen.pipeline_config import pipeline_yaml
-    from loadgen.ranking import rank
-
-    ranking = rank(found)
-    best = ranking.best
-    pipeline = "" if best is None else pipeline_yaml(best.batch_size, best.max_concurrent)
-    return GridReport(results=ranking.results, best=best, why=ranking.why, pipeline=pipeline)
-
-
-def _curve(document: Document) -> Curve | None:
-    """Of a sweep or a search, as far as it was measured."""
-    run = document.run
-    measured = [
-        (one.plan, one.summary, one.verdict)
-        for one in document.plans
-        if one.plan is not None and one.plan.purpose == "measure" and one.summary is not None and one.verdict is not None
-    ]
-    if run.command not in SERIES or not measured:
-        return None
-    from loadgen.points import PARTS, points_of
-    from loadgen.search import PATIENCE, curve_of
-    from loadgen.sweep import swept
-
-    if run.sought is None:
-        return swept(points_of(measured, run.attainment), "rate" if measured[0][0].schedule else "concurrency")
-    cut_short = document.ended is None or document.ended.interrupted is not None
-    return curve_of(points_of(measured, run.attainment, PARTS, patience=PATIENCE), run.sought, cut_short=cut_short)
-
-
-def _verdict(document: Document) -> Verdict:
-    """Of a bench, its measured plan's; of a grid, of its cells together: each counts with the worst of its runs that can be believed."""
-    found = Cell.gathered(document.measured)
-    if not found:
-        advice = "no plan was measured to any end: see log.txt, and run it again"
-        return Verdict(level="invalid", reasons=[Reason(name="nothing-measured", level="invalid", number=0, threshold=1, advice=advice)])
-    from loadgen.verdict import LEVELS, judge_grid
-
-    def counted(cell: Cell) -> Verdict:
-        believed = [verdict for verdict in cell.verdicts if verdict.level != "invalid"]
-        return max(believed or cell.verdicts, key=lambda verdict: LEVELS.index(verdict.level))
-
-    if document.run.command in SERIES:  # the points of an open loop have one setting
-        return judge_grid([_of_part(verdict) if document.run.sought else verdict for _, verdict in document.measured])
-    verdicts = [counted(cell) for cell in found]
-    return judge_grid(verdicts) if document.run.command == "grid" else verdicts[-1]
-
-
-def _of_part(verdict: Verdict) -> Verdict:
-    """Of a part of a search's point, which is short by design: the point is what has to be long."""
-    from loadgen.verdict import LEVELS
-
-    reasons = [reason for reason in verdict.reasons if reason.name != "short"]
-    return Verdict(level=max((reason.level for reason in reasons), key=LEVELS.index, default="valid"), reasons=reasons)
 
 
 def _merged(parts: list[tuple[str, Accounting]]) -> Accounting | None:

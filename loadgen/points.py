@@ -101,6 +101,7 @@ def _point(level: float, measured: list[Measured], attainment: float | None, par
         state=state,
         verdict=verdict,
         complete=len(usable) >= len(parts),
+        window_s=length_s,
         requests_rps=last.ranked.requests_rps,
         goodput_rps=pooled.good / length_s if goodputs and length_s else None,
         judged=pooled.judged,

@@ -29,7 +29,7 @@ COALESCED = 0.05
 # a residence each, c being the coefficient of variation; that is 2 % at most up to c = 1, were one edge to cut none.
 LITTLE, LITTLE_TIMES = 0.02, 50
 # Commands that say how a server does over time, and how long they must look (MLPerf asks 600 s of a published result).
-LONG_COMMANDS, LEAST_WINDOW_S = ("run", "search", "soak"), 30.0
+LONG_COMMANDS, LEAST_WINDOW_S = ("run", "soak"), 30.0
 
 
 class Case(NamedTuple):
@@ -161,13 +161,15 @@ def _coalesced(case: Case) -> Reason | None:
 
 
 def _short(case: Case) -> Reason | None:
-    length_s = case.summary.whole.length_s
-    if length_s >= case.least_s:
+    return short(case.summary.whole.length_s, case.least_s)
+
+
+def short(length_s: float, least_s: float) -> Reason | None:
+    """What there is to say against a measuring window of this length."""
+    if length_s >= least_s:
         return None
-    advice = (
-        f"the measuring window was {length_s:.1f} s: slow changes of the server's do not show in it; run for {case.least_s:g} s or longer"
-    )
-    return Reason(name="short", level="degraded", number=length_s, threshold=case.least_s, advice=advice)
+    advice = f"the measuring window was {length_s:.1f} s: slow changes of the server's do not show in it; run for {least_s:g} s or longer"
+    return Reason(name="short", level="degraded", number=length_s, threshold=least_s, advice=advice)
 
 
 def _too_few_samples(case: Case) -> Reason | None:

@@ -28,7 +28,7 @@ MISSED_AFTER_S = 0.1
 def lateness(records: Records, stretch: Stretch, facts: PlanFacts) -> Lateness | None:
     """Of all final frames due in the stretch, whatever came of them; None where none was, or none could be sent."""
     heads = records.heads
-    due, sent, end = heads["due_ns"], heads["sent_ns"], heads["end_ns"]
+    due, sent, end = (heads[name].copy() for name in ("due_ns", "sent_ns", "end_ns"))  # columns side by side are read ten times as fast
     ready = due.copy()
     for worker in range(facts.workers if facts.open_loop else 0):
         slots = facts.max_concurrent // facts.workers + (worker < facts.max_concurrent % facts.workers)

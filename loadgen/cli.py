@@ -2,7 +2,7 @@
 
 Knows which file performs which verb and what a failure looks like to a user; imports a verb only when it is asked for.
 Law: what we raise on purpose is one line on stderr and its status, never a traceback. Statuses: 0 valid or degraded, 2 usage,
-3 invalid (or degraded, if asked), 5 server unusable, 130 and 143 interrupted.
+3 invalid (or degraded, if asked), 4 an attainment missed, 5 server unusable, 130 and 143 interrupted.
 """
 
 from __future__ import annotations

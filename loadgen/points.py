@@ -1,10 +1,12 @@
 """From the plans of a series to its points: did this load keep the objectives, as far as it has been measured?
 
 Knows summaries, verdicts and the shares that plans have in a point's full length; must not know which load comes next (`search.py`).
-Pure. Law: a point is believed at a look only as far as the looks before it have left a chance of error: looking often proves nothing.
+Pure. Law: looking often proves nothing: what is claimed of a load is claimed of its whole length, whatever was seen on the way.
 
-A point may be measured in parts of doubling length, each a plan of its own with arrivals of its own, and looked at after each. Each look
-may err with a chance in proportion to its part of the whole, so that all together err with at most 1 - CONFIDENCE (the union bound).
+A point may be measured in parts of doubling length, each a plan of its own with arrivals of its own, and looked at after each. A look at less
+than the whole only decides whether to go on: it gives up what is surely hopeless, and passes what is surely kept for now, each with a chance
+of error in proportion to its part (the union bound). The look at the whole is one test of one sample of a length fixed beforehand, so
+it has all of 1 - CONFIDENCE: going on could only have made the claim rarer.
 """
 
 from __future__ import annotations
@@ -88,10 +90,11 @@ def _point(level: float, measured: list[Measured], attainment: float | None, par
     assured: float | None = None
     state: State = "unusable"
     if len(disturbed) <= patience:
-        doubt = (1 - CONFIDENCE) * parts[min(len(usable), len(parts)) - 1] if usable else 0.0
+        complete = len(usable) >= len(parts)
+        doubt = (1 - CONFIDENCE) * (parts[len(usable) - 1] if usable and not complete else 1.0)
         assured = lower_bound(pooled.yes, pooled.effective, 1 - doubt) if goodputs else None
         steady = bool(goodputs) and verdict != "invalid" and _held_on(goodputs[-1], attainment or 0.0)
-        state = _state(pooled, attainment, doubt, steady=steady, complete=len(usable) >= len(parts)) if usable else "open"
+        state = _state(pooled, attainment, doubt, steady=steady, complete=complete) if usable else "open"
     last = shown[-1][1]
     length_s = sum(summary.whole.length_s for _, summary, _ in usable)
     return Point(

@@ -46,12 +46,11 @@ def _late(summary: Summary) -> list[str]:
         lines.append(
             f"sent {seconds(found.p50_s)} after a slot was free at p50, {seconds(found.p99_s)} at p99, {seconds(found.largest_s)} at most"
         )
-    if held is not None and held.started_late + held.dropped:
+    if held is not None and held.started_late:
         waited = "" if held.wait is None else f", {seconds(held.wait.median)} at p50, {seconds(held.wait.max)} at most"
-        dropped = f"; {held.dropped} were never sent" if held.dropped else ""
         lines.append(
-            f"{held.started_late} requests waited for one of {summary.max_concurrent} slots{waited}{dropped}: the server was slower than the load, and "
-            "latencies from due have it"
+            f"{held.started_late} requests waited for one of {summary.max_concurrent} slots{waited}: the server was slower than the load, and latencies "
+            "from due have it"
         )
     return lines
 

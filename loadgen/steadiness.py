@@ -34,9 +34,9 @@ _LEAST_BATCHES = 20  # of MSER: 100 requests
 _SPARED = 5  # the last batches: a variance of so few is small by chance (Hoad et al. 2010, J. of Simulation 4:103)
 # Chance may call a steady metric drifting this often; two metrics are looked at, so a steady run is called so once in a hundred times.
 CHANCE = 0.005
-# Below so many effective samples their dependence itself is not known well: there only what is beyond doubt counts.
+# Below so many effective samples their dependence itself is not known well: there a drift must be beyond doubt, and as large as the median.
 LEAST_EFFECTIVE = 100
-_BEYOND_DOUBT = 1e-9
+_BEYOND_DOUBT, _LARGE = 1e-6, 1.0
 # A tenth of the median: below that a run answers the same question.
 MATERIAL = 0.10
 # More samples tell no more of a drift: of longer series every k-th is looked at.
@@ -113,8 +113,8 @@ def drift(series: Series, origin_ns: int) -> tuple[Drift | None, int]:
     else:
         p, effective = _p_of_step(ranks, flat)
         found = Drift(metric=metric, kind="change", p=p, share=float(np.median(after) / np.median(before)) - 1, at_s=float(at_s[cut]))
-    beyond = p < (CHANCE if effective >= LEAST_EFFECTIVE else _BEYOND_DOUBT)
-    return (found if beyond and abs(found.share) >= MATERIAL else None), int(effective)
+    chance, least = (CHANCE, MATERIAL) if effective >= LEAST_EFFECTIVE else (_BEYOND_DOUBT, _LARGE)
+    return (found if p < chance and abs(found.share) >= least else None), int(effective)
 
 
 def little(sent_ns: NDArray[np.int64], end_ns: NDArray[np.int64], in_flight: float, stretch: Stretch) -> Little | None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import rig
-from bench import PROBE_EVENTS, PROBE_REQUESTS, Run, bench
+from bench import ENDED, PROBE_EVENTS, PROBE_REQUESTS, Run, bench
 
 from loadgen import selftest
 from loadgen.fleet import Interrupts
@@ -111,7 +111,7 @@ def measured(streams, requests):
     """One round against the C server."""
     with rig.Server(f"--ttft-ms {TTFT_MS} --itl-us {ITL_US}") as server:
         options = f"--processes 1 --max-concurrent {streams} --num-requests {streams * requests} --max-tokens {TOKENS}"
-        run = bench(server, options, settled(streams * TOKENS // 2))
+        run = bench(server, options, settled(streams * TOKENS // 2), statuses=ENDED)
         stats, arrivals_ns = server.ask("/stats"), server.arrivals_ns()
     since_ns = run.meanwhile
     ours = {"TTFT": quantiles(ttft_ms(run.records, since_ns)), "ITL": quantiles(itl_ms(run.records, since_ns))}
@@ -126,7 +126,7 @@ def show(number, one):
         f"round {number}: {one.run.summary.ok:,} of {one.run.summary.requests:,} ok, {one.run.summary.tokens.events:,} events, "
         f"{one.stats['inflight_max']:,} in flight; server late p50 {late['p50']:.2f}, p99 {late['p99']:.2f} ms, "
         f"{one.transit['p50']:.2f}, {one.transit['p99']:.2f} ms from sent until it had read a request; "
-        f"{whole.coalesced_share:.1%} of events in one read with another; others took {one.others:.0%} of the cores"
+        f"{whole.coalesced_share:.1%} of events in one read with another; others took {one.others:.0%} of the cores; its verdict: {one.run.judged}"
     )
     for metric, reported in (("TTFT", whole.ttft_from_sent), ("ITL", whole.itl)):
         columns = "  ".join(

@@ -15,10 +15,13 @@ import rig
 from loadgen.document import Document
 from loadgen.pipe import Beat
 from loadgen.recorded import Records, read_records
-from loadgen.summary import Summary
+from loadgen.summary import Summary, Verdict
 
 # The preflight asks once for one token (`loadgen/preflight.py`); the server counts that as it counts any request.
 PROBE_REQUESTS = PROBE_EVENTS = 1
+
+# Exit statuses of a run that came to its end and whose own verdict is invalid, or not: what is measured here has bounds of its own.
+ENDED = (0, 3)
 
 _WORDS = "{command} --json --transport wire --model-type llm --model-name m --base-url {url}/v1 --input-len 16 --num-warmups 0 --results-dir {results} "
 _decode_beat = msgspec.msgpack.Decoder(Beat).decode
@@ -29,9 +32,16 @@ class Run(NamedTuple):
 
     cost: rig.Cost
     summary: Summary
+    verdict: Verdict
     records: Records
     beats: list[list[Beat]]
     meanwhile: object
+
+    @property
+    def judged(self):
+        """Its own verdict in a word, and why."""
+        names = ", ".join(reason.name for reason in self.verdict.reasons)
+        return f"{self.verdict.level} ({names})" if names else self.verdict.level
 
 
 def bench(server, options, meanwhile=None, *, command="bench", statuses=(0,)):
@@ -53,6 +63,6 @@ def bench(server, options, meanwhile=None, *, command="bench", statuses=(0,)):
         document = msgspec.json.decode((results / "run.json").read_bytes(), type=Document)
         # The files stay readable when the directory is gone: they are mapped.
         records = read_records(sorted(results.glob("*/plans/*/worker-*.records")))
-    [(summary, _)] = document.measured
+    [(summary, verdict)] = document.measured
     beats = [[_decode_beat(one.payload) for one in records.snapshots if one.worker == worker] for worker in range(len(records.files))]
-    return Run(cost, summary, records, beats, found)
+    return Run(cost, summary, verdict, records, beats, found)

@@ -12,7 +12,7 @@ import argparse
 import sys
 
 import rig
-from bench import PROBE_REQUESTS, bench
+from bench import ENDED, PROBE_REQUESTS, bench
 
 FLAT_MB = 5
 WORKER_MB, REQUEST_KB = 60, 40
@@ -29,11 +29,12 @@ def held_mb(beat):
 def flat(minutes, settle_s, processes):
     """Full speed; returns whether each worker's memory stayed within its bound after it settled."""
     with rig.Server("") as server:
-        run = bench(server, f"--processes {processes} --max-concurrent {CONCURRENCY} --duration {minutes * 60:g} --max-tokens {TOKENS}")
+        options = f"--processes {processes} --max-concurrent {CONCURRENCY} --duration {minutes * 60:g} --max-tokens {TOKENS}"
+        run = bench(server, options, statuses=ENDED)
     whole = run.summary.whole
     print(
         f"{minutes:g} minutes at full speed, {CONCURRENCY} at a time: {run.summary.ok:,} of {run.summary.requests:,} ok, "
-        f"{whole.requests_rps:,.0f} requests/s, {whole.output_tokens_tps:,.0f} events/s; others took {server.others:.0%} of the cores"
+        f"{whole.requests_rps:,.0f} requests/s, {whole.output_tokens_tps:,.0f} events/s; others took {server.others:.0%} of the cores; its verdict: {run.judged}"
     )
     start_ns = run.records.heads["sent_ns"].min()
     met = []
@@ -53,7 +54,8 @@ def flight(streams, tokens):
     """Long answers, all under way together; returns whether the worker's memory stayed below its bound."""
     itl_us = round(1e6 * streams / _EVENTS_RPS)
     with rig.Server(f"--ttft-ms 1000 --itl-us {itl_us}") as server:
-        run = bench(server, f"--processes 1 --max-concurrent {streams} --num-requests {streams} --max-tokens {tokens}")
+        options = f"--processes 1 --max-concurrent {streams} --num-requests {streams} --max-tokens {tokens}"
+        run = bench(server, options, statuses=ENDED)
         stats = server.ask("/stats")
     [beats] = run.beats
     idle, most = beats[0], max(beats, key=held_mb)
@@ -61,7 +63,7 @@ def flight(streams, tokens):
         f"\n{streams:,} requests of {tokens:,} tokens: {run.summary.ok:,} ok, {run.summary.tokens.completion:,} tokens, "
         f"{stats['inflight_max']:,} in flight at the server; chunks with usage asked for by "
         f"{stats['continuous_usage_asked'] - PROBE_REQUESTS:,} of them; {run.summary.whole.output_tokens_tps:,.0f} events/s, "
-        f"server late p99 {stats['server_late_ms']['p99']:.2f} ms; others took {server.others:.0%} of the cores"
+        f"server late p99 {stats['server_late_ms']['p99']:.2f} ms; others took {server.others:.0%} of the cores; its verdict: {run.judged}"
     )
     for name, beat in (("first beat", idle), ("highest", most), ("last beat", beats[-1])):
         print(

@@ -28,11 +28,12 @@ _START_S = 5
 
 
 class Cost(NamedTuple):
-    """What a command used until its end. cpu_s: of all its processes; rss_mb: of the largest of them."""
+    """What a command used until its end. cpu_s: of all its processes, system_s of it in the kernel; rss_mb: of the largest of them."""
 
     cpu_s: float
     status: int
     rss_mb: int
+    system_s: float
 
 
 class Server:
@@ -114,7 +115,7 @@ def cost(process):
     """Wait for a command that `start` began; returns its Cost."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return Cost(usage.ru_utime + usage.ru_stime, process.returncode, usage.ru_maxrss // 1024)
+    return Cost(usage.ru_utime + usage.ru_stime, process.returncode, usage.ru_maxrss // 1024, usage.ru_stime)
 
 
 def run(words, log):

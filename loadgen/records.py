@@ -179,12 +179,11 @@ class RecordWriter:
         if held_back:
             flags |= HELD_BACK
         first_event_tokens = token_bytes = error_bytes = 0
-        if answer.tokens_known and (tokens := answer.event_tokens):
+        if answer.tokens_known:
             flags |= TOKENS_KNOWN
             first_event_tokens = min(answer.first_event_tokens, 65535)
-            raw = tokens.tobytes()
-            if raw.count(1) != len(raw):
-                tail, token_bytes = raw, len(raw)
+            tail = answer.uneven_tokens
+            token_bytes = len(tail)
         if (error := exchange.error) is not None:
             text = str(error).encode("utf-8", "replace")[:ERROR_BYTES]
             tail, error_bytes = tail + text, len(text)

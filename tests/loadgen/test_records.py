@@ -112,7 +112,7 @@ def test_frames_of_any_size_lie_back_to_back_over_segments(tmp_path):
     """No frame straddles a mapping, one larger than a segment gets its own, and nothing is lost between them."""
     path = tmp_path / "a.records"
     small, large = exchange(0, 9, outputs=range(300)), exchange(0, 9, outputs=range(2))
-    large.answer.gaps_us = array("I", [5]) * 1_499_999
+    large.answer._full_gaps.append(array("I", [5]).tobytes() * 1_499_998)
     write(path, [(k, large if k == 40 else small) for k in range(6_000)])
     assert path.stat().st_size > 3 * records.SEGMENT_BYTES
     got = read_records([path])

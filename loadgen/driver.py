@@ -52,7 +52,7 @@ class Turns(Protocol):
         """What may go because this turn's request ended now."""
 
     def left(self, now_ns: int) -> Iterable[Turn]:
-        """What fell due until now and was held back. Call once, last."""
+        """What fell due until now and was not given out. Call once, last."""
 
 
 class _Sending(Request):
@@ -60,8 +60,10 @@ class _Sending(Request):
 
     __slots__ = ("turn",)
 
-    def __init__(self, turn: Turn, dialect: Dialect, body: bytes, *, stream: bool, choices: int) -> None:
-        super().__init__(dialect, body, stream=stream, choices=choices)
+    def __init__(
+        self, turn: Turn, dialect: Dialect, body: bytes, *, stream: bool, choices: int, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        super().__init__(dialect, body, stream=stream, choices=choices, headers=headers)
         self.turn = turn
 
 
@@ -107,7 +109,7 @@ class Driver:
         self._end_if_idle()
 
     def stop(self) -> None:
-        """Send nothing more; what is in flight may finish, what was held back is dropped."""
+        """Send nothing more; what is in flight may finish, what is due and not sent is dropped."""
         if not self._stopped:
             self._stopped = True
             self._alarm.set(None)
@@ -136,7 +138,8 @@ class Driver:
         item = (plan.first_item + turn.index) % len(workload)
         body = workload.body(item, Marker(plan, turn.index))
         head = workload.head
-        request = _Sending(turn, self._dialect, body, stream=head.stream, choices=head.choices[item])
+        headers = (("x-request-id", f"{head.id_prefix}{item}"),) if head.id_prefix else ()
+        request = _Sending(turn, self._dialect, body, stream=head.stream, choices=head.choices[item], headers=headers)
         exchange = Exchange(request, turn.due_ns, keep=False)
         self.sent += 1
         self._writer.sent()
@@ -165,7 +168,8 @@ class Driver:
         """It fell due and will never be sent: recorded, and nothing else."""
         request = _Sending(turn, self._dialect, b"", stream=self._workload.head.stream, choices=1)
         exchange = Exchange(request, turn.due_ns, keep=False)
-        exchange.fail(perf_counter_ns(), request_error(Outcome.DROPPED, "held back until the end: as many were in flight as may be"))
+        why = "as many were in flight as may be" if turn.held_back else "the client was late"
+        exchange.fail(perf_counter_ns(), request_error(Outcome.DROPPED, f"due, and not sent before the end: {why}"))
         self._record(exchange, final=True)
         self._count(exchange)
 

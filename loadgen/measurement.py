@@ -73,6 +73,7 @@ def measure(order: Order, *, largest: int, campaign_of: Callable[[Load], Campaig
             sampling=order.content.samplings or order.sampling,
             cache=order.cache,
             listener=listener,
+            id_prefix=order.content.id_prefix,
             simulator=simulator,
             trace=order.trace,
         )

@@ -45,12 +45,13 @@ WORDS = (  # noqa: SIM905 - three hundred words read better as text
 class Prompts(msgspec.Struct, kw_only=True):
     """What is to be sent, in order, and how a report names it. items: strings, or lists of message objects.
 
-    samplings: of each item, where they are not all asked alike.
+    samplings: of each item, where they are not all asked alike. id_prefix: of their x-request-ids, "" for none.
     """
 
     items: list[Any]
     name: str
     samplings: list[Sampling] | None = None
+    id_prefix: str = ""
     notes: list[str] = []
 
 

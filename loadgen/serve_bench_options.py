@@ -89,6 +89,12 @@ def _read_limits(text: str) -> dict[str, int]:
     return limits
 
 
+def _read_header_value(text: str) -> str:
+    if not text or not text.isascii() or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
 def _read_percentile(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 100:
@@ -111,6 +117,7 @@ _DATASET = Reader("|".join(DATASETS), f"one of {', '.join(DATASETS)}: vLLM's oth
 _PATH = text_of("the path of a file", "FILE")
 _DIRECTORY = text_of("the path of a directory", "DIR")
 _NAME = text_of("a name", "NAME")
+_HEADER_VALUE = Reader("TEXT", "printable ASCII", _read_header_value)
 _X = number()
 
 _NO_TOKENIZER = "without one: lengths are calibrated by what the server's usage.prompt_tokens says of a few probes"
@@ -216,6 +223,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
             whole(0, 1000),
             differs="refused with openai-chat, where vLLM's client leaves it out",
         ),
+        Flag("request-id-prefix", "what the x-request-id of each request begins with", _HEADER_VALUE, "bench-<8 hexadecimal digits>-"),
         Flag("extra-body", "fields added to every body", JSON_OBJECT),
     ),
     "output": (

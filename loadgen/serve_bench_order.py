@@ -7,6 +7,7 @@ long a few probes are. Law: a flag that would have no effect is refused by its n
 from __future__ import annotations
 
 import math
+import secrets
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -262,7 +263,9 @@ def _order(arguments: Arguments, target: Target, key: Secret | None, data: DataS
         command="serve-bench",
         target=target,
         sampling=sampling,
-        content=Prompts(items=[prompt for prompt, _ in items], samplings=[one for _, one in items], name=data.name),
+        content=Prompts(
+            items=[prompt for prompt, _ in items], samplings=[one for _, one in items], name=data.name, id_prefix=_id_prefix(arguments)
+        ),
         results_dir=Path(arguments["results_dir"]),
         key=key,
         num_requests=len(data.samples),
@@ -286,3 +289,8 @@ def _judged(arguments: Arguments) -> tuple[float, ...]:
     if "metric_percentiles" not in arguments.typed:
         return ()
     return tuple(percent for percent in arguments["metric_percentiles"] if 0 < percent < 100)
+
+
+def _id_prefix(arguments: Arguments) -> str:
+    """Of the x-request-ids: the one that was typed, else one of this run's own."""
+    return arguments["request_id_prefix"] if "request_id_prefix" in arguments.typed else f"bench-{secrets.token_hex(4)}-"

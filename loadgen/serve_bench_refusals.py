@@ -20,7 +20,6 @@ REFUSED: tuple[tuple[str, str | None, str], ...] = (
     ("no-self-timed", None, _REPLAY),
     ("profile", None, "the server's profiler is not started from here; POST /start_profile and /stop_profile do"),
     ("use-beam-search", None, "vLLM's own client reads it nowhere; takes --extra-body '{\"use_beam_search\": true}' where a server has it"),
-    ("request-id-prefix", "bench-<8 hexadecimal digits>-", "requests carry no x-request-id"),
     ("lora-modules", None, _ADAPTERS),
     ("lora-assignment", "random", _ADAPTERS),
     ("chat-template-kwargs", None, "no template is applied here; takes --extra-body '{\"chat_template_kwargs\": …}' for the server's"),

@@ -86,6 +86,7 @@ class Session:
         sampling: Sampling | Sequence[Sampling],
         cache: Cache,
         listener: Listener,
+        id_prefix: str = "",
         simulator: Simulator | None = None,
         trace: NDArray[np.int64] | None = None,
     ) -> None:
@@ -98,6 +99,7 @@ class Session:
         self._sampling = sampling
         self._cache: Cache = cache
         self._listener = listener
+        self._id_prefix = id_prefix
         self._simulator = simulator
         self._trace = trace
         self._history: list[Performed] = []
@@ -110,7 +112,7 @@ class Session:
         from loadgen import document
 
         self.directory.open_log([self._key] if self._key else [])
-        head = write_workload(self.directory.workload_path, self._prompts, target=self._target, sampling=self._sampling, cache=self._cache)
+        head = self._write_workload(self.directory.workload_path, self._prompts)
         if self._cache == "unique" and (unmarked := unmarked_images(head, self._prompts)):
             self._note(f"{unmarked} items hold an image that is neither PNG nor JPEG: its bytes repeat, a server's image cache may help")
         document.write_opening(self.directory, self._opening)
@@ -140,7 +142,7 @@ class Session:
         self._listener.note(text)
 
     def _write_workload(self, path: Path, prompts: Sequence[Any]) -> WorkloadHead:
-        return write_workload(path, prompts, target=self._target, sampling=self._sampling, cache=self._cache)
+        return write_workload(path, prompts, target=self._target, sampling=self._sampling, cache=self._cache, id_prefix=self._id_prefix)
 
     def _keep(self, path: Path, value: Any) -> None:
         self.directory.write(str(path.relative_to(self.directory.path)), msgspec.json.encode(value))

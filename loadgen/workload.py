@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from clients.dialects import DIALECTS
+from clients.messages import Sampling
 from loadgen.workload_head import Index, WorkloadHead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from clients.messages import Sampling
     from loadgen.plan import Cache, Plan
     from loadgen.target import Target
     from loadgen.workload_head import Splice
@@ -108,9 +108,12 @@ def _part(blob: memoryview, offset: int, length: int) -> bytes | memoryview:
     return bytes(part) if length < _COPIED_PART else part
 
 
-def write_workload(path: Path, prompts: Sequence[Any], *, target: Target, sampling: Sampling, cache: Cache) -> WorkloadHead:
+def write_workload(
+    path: Path, prompts: Sequence[Any], *, target: Target, sampling: Sampling | Sequence[Sampling], cache: Cache, id_prefix: str = ""
+) -> WorkloadHead:
     """Encode every prompt and write the file; parts that several items share (one prompt a hundred times) are written once.
 
+    sampling: of all of them, or of each. id_prefix: of the x-request-id that each is sent with, "" for none.
     Raises clients.errors.RequestError (INVALID_ITEM) for a prompt that no body can be made of.
     """
     dialect = DIALECTS[target.dialect]
@@ -118,9 +121,10 @@ def write_workload(path: Path, prompts: Sequence[Any], *, target: Target, sampli
     choices: list[int] = []
     written: dict[bytes, tuple[int, int]] = {}
     blob = bytearray()
-    for prompt in prompts:
+    samplings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
+    for prompt, own in zip(prompts, samplings, strict=True):
         marked = prompt if cache == "shared" else _with_sentinel(prompt)
-        body = dialect.encode(target.model, marked, sampling, stream=target.stream, continuous_usage=target.continuous_usage)
+        body = dialect.encode(target.model, marked, own, stream=target.stream, continuous_usage=target.continuous_usage)
         parts, splices = _cut(body) if cache == "unique" else _cut_text(body)
         places = []
         for part in parts:
@@ -130,8 +134,8 @@ def write_workload(path: Path, prompts: Sequence[Any], *, target: Target, sampli
                 blob += part
             places.append(place)
         items.append(Index(places, splices))
-        choices.append(dialect.choices(prompt, sampling))
-    head = WorkloadHead(dialect=target.dialect, stream=target.stream, items=items, choices=choices)
+        choices.append(dialect.choices(prompt, own))
+    head = WorkloadHead(dialect=target.dialect, stream=target.stream, items=items, choices=choices, id_prefix=id_prefix)
     packed = msgspec.msgpack.encode(head)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(_HEADER.pack(MAGIC, len(packed)))

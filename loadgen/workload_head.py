@@ -21,9 +21,13 @@ class Index(msgspec.Struct, frozen=True):
 
 
 class WorkloadHead(msgspec.Struct, frozen=True):
-    """The file's head: all a worker needs beside the bytes. choices: finish reasons that success needs, per item."""
+    """The file's head: all a worker needs beside the bytes. choices: finish reasons that success needs, per item.
+
+    id_prefix: requests carry an x-request-id, this and the number of the item; "" where they carry none.
+    """
 
     dialect: str
     stream: bool
     items: list[Index]
     choices: list[int]
+    id_prefix: str = ""

@@ -66,7 +66,10 @@ def run(peer, words, directory):
     done = subprocess.run([*PEERS[peer], *words, *place, *own], capture_output=True, text=True)
     if not (directory / "result.json").exists():
         sys.exit(f"{peer} ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return json.loads((directory / "result.json").read_text())
+    found = json.loads((directory / "result.json").read_text())
+    if not found["completed"]:
+        sys.exit(f"{peer}: no request succeeded\n{done.stdout[-2000:]}")
+    return found
 
 
 def measured(asked, words):

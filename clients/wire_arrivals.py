@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-# A read of this size is parsed at once: what waits stays small, whatever the sockets bring.
-LARGE_READ = 64 * 1024
+# So many bytes are parsed at once: what waits stays small, whatever the sockets bring. A turn brings so much where we are far behind, and 2,000
+# streams of a late client held 60 MB of it.
+MOST_WAITING = 256 * 1024
 
 # What can wait is parsed together: the parser's code and the blocks stay in the CPU's caches, where one by one each event finds them
 # pushed out by the kernel and the loop. No more than this many: while they are parsed (0.15 ms) nothing is stamped; 128 cost the same CPU
@@ -50,11 +51,12 @@ class Arrivals:
     sender more than the rest of a request (25 µs became 17). They wait for the parsing of the turn, and their send lag says so.
     """
 
-    __slots__ = ("_loop", "_parsing", "_reads", "_soon", "_timer", "_waiting")
+    __slots__ = ("_loop", "_parsing", "_reads", "_size", "_soon", "_timer", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._reads: deque[tuple[Callable[[int, bytes], bool] | None, int, bytes, Reader]] = deque()
+        self._size = 0  # bytes that wait, without blocks
         self._soon = False
         self._timer: asyncio.TimerHandle | None = None
         self._parsing = False
@@ -72,7 +74,8 @@ class Arrivals:
         if not self._soon:
             self._soon = True
             self._loop.call_soon(self._parse_soon)
-        if len(data) >= LARGE_READ:
+        self._size += len(data)
+        if self._size >= MOST_WAITING:
             self.parse()
 
     def add_block(self, take: Callable[[int, bytes], bool], now_ns: int, block: bytes, connection: Reader) -> None:
@@ -88,6 +91,7 @@ class Arrivals:
     def parse(self) -> None:
         """All that was read so far; also called before anything ends an answer from outside, be it in the middle of this."""
         reads = self._reads
+        self._size = 0
         within = self._parsing
         self._parsing = True
         while reads:

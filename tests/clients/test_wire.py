@@ -344,14 +344,17 @@ def test_what_a_full_socket_does_not_take_follows_in_order() -> None:
     assert WIRE.run(work()) == (b"HEAD " + body, True)
 
 
-def test_a_large_read_is_parsed_at_once() -> None:
-    """What waits for the end of a turn is bounded."""
-    bench = Bench()
-    bench.send(stream=False)
-    bench.connection.data_received(answer(b" " * 100_000))
-    assert len(bench.ends) == 1
-    bench.turn.end()
-    assert len(bench.ends) == 1
+def test_many_bytes_are_parsed_at_once() -> None:
+    """What waits for the end of a turn is bounded, in one read or in many."""
+    for reads in (1, 10):
+        bench = Bench()
+        bench.send(stream=False)
+        whole = answer(b" " * 300_000)
+        for at in range(0, len(whole), len(whole) // reads):
+            bench.connection.data_received(whole[at : at + len(whole) // reads])
+        assert bench.exchange.body_bytes > 200_000
+        bench.turn.end()
+        assert len(bench.ends) == 1
 
 
 def test_what_was_read_before_a_request_was_sent_is_not_its_answer() -> None:

@@ -79,7 +79,8 @@ def reduce(records: Records, facts: PlanFacts) -> Summary:
         ended_rps=ended_rps,
         events_rps=events_rps,
         goodput=goodput_of(heads, window, facts.objectives, facts.attainment),
-        lateness=lateness(records, ranked, facts),
+        # The start burst of a closed loop is like no later moment: without a stretch after it, nothing is said of lateness.
+        lateness=None if steady is None and not facts.open_loop else lateness(records, ranked, facts),
         steadiness=steadiness(
             measuring.series(ranked),
             little(heads["sent_ns"], heads["end_ns"], (steady_measures or whole).in_flight_mean, ranked),

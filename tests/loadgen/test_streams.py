@@ -42,9 +42,10 @@ def test_a_closed_stream_costs_what_it_would_have_shown_and_nothing_else(served,
     line = [sys.executable, "-m", "loadgen", *words("bench", served, tmp_path)]
     done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *line], capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
-    assert document(tmp_path)["verdict"]["level"] == "valid"
+    level = document(tmp_path)["verdict"]["level"]
+    assert level != "invalid"
     if ">&-" not in closed:
-        assert "VALID" in done.stdout
+        assert done.stdout.startswith(f"{level.upper()}: ")
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

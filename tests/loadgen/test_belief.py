@@ -19,7 +19,6 @@ BLAMES_THE_CLIENT = {"client-limited", "rate-not-achieved"}
 RATE_RPS = 100
 STOLEN_S = 2.0
 BURNER = f"import time\nend = time.perf_counter() + {STOLEN_S}\nwhile time.perf_counter() < end: pass"
-# A neighbour that keeps the worker off its core for a tenth of a second makes its own slow generator: one of so many tries is free of it.
 TRIES = 4
 
 
@@ -88,16 +87,24 @@ def test_a_worker_whose_core_is_taken_is_the_limit(simulator, tmp_path):
 
 
 @pytest.mark.parametrize("bound", [8, 1000], ids=["held back by the bound", "all in flight"])
-def test_a_slow_server_is_not_called_a_slow_generator(tmp_path, bound):
-    """A server that can do a fifth of what falls due: requests wait for its seats or, with a bound, here for a slot; both is its doing."""
+def test_a_slow_server_is_not_called_a_slow_generator(simulator, tmp_path, bound):
+    """A server that can do a fifth of what falls due: requests wait for its seats or, with a bound, here for a slot; both is its doing.
+
+    Neighbours that keep the worker off its core make a slow generator of it, and then it is rightly called one: a control says so, the same load
+    on a server that is not slow. What is blamed twice beside a control that is not fails; where every try is disturbed there is nothing to see.
+    """
+    blamed_alone = 0
     with Simulator(load_settings("olmocr", port=0, time_scale=2.0)) as slow:
         for attempt in range(TRIES):
-            done = Performance(tmp_path / str(attempt), slow.base_url, constant(3.0, max_concurrent=bound, grace_s=0.1), max_tokens=8)
             slow.reset()
-            if not reasons(done).keys() & BLAMES_THE_CLIENT:
+            done = Performance(tmp_path / str(attempt), slow.base_url, constant(3.0, max_concurrent=bound, grace_s=0.1), max_tokens=8)
+            if not (found := reasons(done)).keys() & BLAMES_THE_CLIENT:
                 break
+            control = Performance(tmp_path / f"{attempt}-control", simulator.base_url, constant(3.0), max_tokens=8)
+            blamed_alone += not reasons(control).keys() & BLAMES_THE_CLIENT
+            assert blamed_alone < 2, (found, done.summary.lateness, control.summary.lateness)
         else:
-            pytest.fail(f"{TRIES} times: {reasons(done)}, {done.summary.lateness}")
+            pytest.skip(f"{TRIES} times the machine kept the worker off its core")
     summary = done.summary
     assert summary.accounting.closes
     if bound == 8:

@@ -46,8 +46,9 @@ BEAT_S = 1.0
 _SPIN_NS = 3_000_000
 # Of an open loop, whose bound may be far above what it comes to: a listener's backlog takes these at once, and what is not used idles away.
 _OPENED_AHEAD = 64
-# Exit status when the parent's end of the pipe closed: nobody reads it, but a log may.
+# Exit statuses. The parent's end of the pipe closed: nobody reads it, but a log may. A defect of ours: the parent says that the worker is lost.
 _ORPHANED = 3
+_DEFECT = 4
 
 
 class Worker:
@@ -110,7 +111,9 @@ class Worker:
 
     async def run(self) -> None:
         """Be ready, wait for the start, drive, drain, close."""
+        self._loop.set_exception_handler(self._raised)
         control = asyncio.create_task(self._control())
+        control.add_done_callback(_not_in_silence)
         if isinstance(self._sender, WireTransport):  # making connections must not delay the first requests
             await self._sender.open(self._connections)
         self._collector.freeze()
@@ -132,6 +135,17 @@ class Worker:
         await self._transport.close()
         self._tell(Done())
         control.cancel()
+
+    def _raised(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What a callback raised. The network's errors are the transports' business; anything else is a defect, and ends the worker.
+
+        A slot that stays empty in silence would be a wrong number; a lost worker is an invalid run, and its records are whole.
+        """
+        loop.default_exception_handler(context)
+        fault = context.get("exception")
+        if fault is not None and not isinstance(fault, OSError):
+            sys.stderr.flush()
+            os._exit(_DEFECT)
 
     async def _control(self) -> None:
         """Obey the parent until its end of the pipe closes; then there is nobody left to work for."""
@@ -207,6 +221,12 @@ class Worker:
 
     def _tell(self, message: Ready | Beat | Done) -> None:
         os.write(self._out, line(message))
+
+
+def _not_in_silence(control: asyncio.Task[None]) -> None:
+    """A task keeps what it raised for who asks; nobody does."""
+    if not control.cancelled() and (fault := control.exception()) is not None:
+        control.get_loop().call_exception_handler({"message": "obeying the parent", "exception": fault})
 
 
 class _Masked(io.TextIOBase):

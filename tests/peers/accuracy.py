@@ -24,7 +24,7 @@ from loadgen.fleet import Interrupts
 from loadgen.preflight import allow_files
 from loadgen.rundir import RunDirectory
 from loadgen.selftest_report import described
-from loadgen.testbed import Load, Testbed
+from loadgen.testbed import Load, Neighbours, Testbed
 
 TTFT_MS, ITL_US, TOKENS = 200, 20_000, 128
 BOUNDS_MS = {"p50": 0.5, "p99": 5.0}
@@ -163,10 +163,11 @@ def metronome(streams, attempts):
         bed = Testbed(directory, "wire", interrupts)
         rungs = []
         for _ in range(attempts):
+            neighbours = Neighbours()
             rung = bed.perform(load)
             if rung is None:
                 raise SystemExit("interrupted")
-            print(f"  {described(rung)}", flush=True)
+            print(f"  {described(rung)}; others took {neighbours.share() or 0.0:.0%} of the cores", flush=True)
             rungs.append(rung)
     best = selftest.best_attempt(rungs)
     errors = {"TTFT from sent": best.ttft_from_sent, "TTFT from due": best.ttft, "ITL": best.itl, "end to end": best.latency}

@@ -22,6 +22,7 @@ def server(kind):
 
 
 @pytest.mark.parametrize("kind", ["text", "vl"])
+@pytest.mark.parametrize("transport", ["wire", "aiohttp"])
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize(
     "words",
@@ -33,14 +34,28 @@ def server(kind):
         pytest.param(["grid", "--num-requests", "48", "--concurrencies", "2,4,8", "--batch-sizes", "none,4"], id="grid"),
     ],
 )
-def test_every_count_is_the_servers_own(tmp_path, kind, processes, words):
+def test_every_count_is_the_servers_own(tmp_path, kind, processes, transport, words):
     """Requests, prompt tokens and generated tokens of each plan equal the difference of /metrics over it."""
     where = server(kind)
-    done = loadgen(*words, *where, "--max-tokens", 16, "--processes", processes, "--json", "--results-dir", tmp_path, timeout=800)
-    assert done.returncode == 0, done.stderr
+    done = loadgen(
+        *words,
+        *where,
+        "--max-tokens",
+        16,
+        "--processes",
+        processes,
+        "--transport",
+        transport,
+        "--json",
+        "--results-dir",
+        tmp_path,
+        timeout=800,
+    )
+    assert done.returncode in (0, 3), done.stderr  # no test on a shared machine asserts that a run is valid
     print(done.stderr)
     document = json.loads(done.stdout)
-    assert document["verdict"]["level"] in {"valid", "degraded"}
+    assert document["run"]["target"]["transport"] == transport
+    assert document["accounting"]["ok"] == document["accounting"]["scheduled"] > 0
     for plan in document["plans"]:
         ours, theirs = plan["summary"], plan["server"]
         assert theirs["running_after"] == theirs["waiting_after"] == 0

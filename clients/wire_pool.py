@@ -152,11 +152,11 @@ class ConnectionPool:
     async def _connect_to(self, address: Address) -> Connection:
         family, kind, protocol, _, where = address
         connected = socket.socket(family, kind, protocol)
+        connection = Connection(self)
         try:
             connected.setblocking(False)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.sock_connect(connected, where)
-            connection = Connection(self)
             await self._loop.create_connection(
                 lambda: cast("asyncio.Protocol", connection),
                 sock=connected,
@@ -165,6 +165,7 @@ class ConnectionPool:
             )
         except BaseException:
             connected.close()
+            self.lost(connection)  # cancelled just after it was made, uvloop says no more of it, and `close` would wait for ever
             raise
         return connection
 

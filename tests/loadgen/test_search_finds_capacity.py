@@ -5,9 +5,11 @@ loads. The whole of it (`make accept`: 10^6 requests, the three profiles) and a 
 answer beforehand: both sides ask the same engine, with arrivals of different seeds.
 """
 
+import json
 import time
 
 import pytest
+from commands import loadgen
 from virtual import VirtualSession, Workload
 
 from loadgen.axis import Axis
@@ -26,7 +28,7 @@ GPT = ("gpt-oss-20b", 512, 32, 0), "ttft:500 tpot:50"
 QWEN = ("qwen2.5-coder-14b-qiskit", 512, 32, 0), "ttft:1000 tpot:100"
 OLMOCR = ("olmocr", 1628, 32, 1_200_000), "ttft:2000 e2el:4000"  # a page of 1,500 image tokens
 SHORT = ("olmocr", 1628, 8, 1_200_000), "ttft:2000 e2el:4000"
-FULL = [pytest.param(*profile, 32_000, 1_000_000, marks=pytest.mark.accept, id=profile[0][0]) for profile in (GPT, QWEN, OLMOCR)]
+FULL = [pytest.param(*profile, 64_000, 1_000_000, marks=pytest.mark.accept, id=profile[0][0]) for profile in (GPT, QWEN, OLMOCR)]
 
 
 @pytest.mark.timeout(1500)
@@ -79,3 +81,34 @@ def capacity(workload, objectives, requests):
                 high, at_high = middle, at_middle
     assert at_low >= ATTAINMENT > at_high
     return low + (high - low) * (at_low - ATTAINMENT) / (at_low - at_high)
+
+
+@pytest.mark.accept
+@pytest.mark.timeout(1500)
+def test_a_live_search_lands_within_5_percent_of_what_virtual_time_computes(tmp_path):
+    """gpt-oss-20b of 8 seats, four times as fast, short answers: the whole command, its fleets and its server, on a machine left alone."""
+    words = [
+        "--model",
+        "gpt-oss-20b",
+        "--simulate",
+        "--sim-max-num-seqs",
+        8,
+        "--sim-time-scale",
+        0.25,
+        "--input-len",
+        64,
+        "--max-tokens",
+        16,
+    ]
+    words += ["--ignore-eos", "--goodput", "ttft:50", "--attainment", ATTAINMENT, "--num-requests", 6_000, "--budget", "10m"]
+    done = loadgen("search", *words, "--json", "--results-dir", tmp_path, timeout=1400)
+    print(done.stderr)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    curve = document["curve"]
+    plans = [one["summary"]["tokens"]["prompt"] / one["summary"]["ok"] for one in document["plans"]]
+    workload = Workload("gpt-oss-20b", round(sum(plans) / len(plans)), 16, max_num_seqs=8, time_scale=0.25)
+    truth = capacity(workload, read_objectives("ttft:50"), 400_000)
+    print(f"searched {curve['best']:.4g} requests/s, true {truth:.4g} ({curve['best'] / truth - 1:+.1%}), {len(curve['points'])} loads")
+    assert len(curve["points"]) <= MOST_POINTS
+    assert abs(curve["best"] / truth - 1) <= WITHIN

@@ -25,8 +25,8 @@ T0 = 1_000_000_000  # ns: any instant but 0, which means "did not happen"
 class Workload:
     """A profile's server and what it is sent: equal requests, no prefix shared, every answer at its full length."""
 
-    def __init__(self, model, prompt_tokens, output_tokens, image_pixels=0):
-        self.settings = load_settings(model)
+    def __init__(self, model, prompt_tokens, output_tokens, image_pixels=0, **settings):
+        self.settings = load_settings(model, **settings)
         self.request = (prompt_tokens, output_tokens)
         self.pixels = image_pixels
 

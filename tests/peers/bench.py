@@ -43,6 +43,11 @@ class Run(NamedTuple):
         names = ", ".join(reason.name for reason in self.verdict.reasons)
         return f"{self.verdict.level} ({names})" if names else self.verdict.level
 
+    @property
+    def failed(self):
+        """How many requests failed, and as what; "" where none did."""
+        return "; ".join(f"{one.count} {label}: {one.example}" for label, one in self.summary.failures.items())
+
 
 def bench(server, options, meanwhile=None, *, command="bench", statuses=(0,)):
     """Run it with these options; returns a Run. meanwhile: called once the command was started, with the server.

@@ -51,7 +51,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        words = ["taskset", "-c", str(SERVER_CORE), server_binary(), "--port", str(self.port), *self._options]
+        words = ["taskset", "-c", str(SERVER_CORE), server_binary(), "--port", str(self.port), "--die-with-parent", *self._options]
         self._process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
         try:
             self._wait()

@@ -32,7 +32,10 @@ MOST_POINTS = 7
 PATIENCE = 1
 # Ends of the bracket that are nearer than this are one answer: an interval of the share itself is worth as much in load.
 NEAR = 1.025
-_STEP, _LARGEST_STEP = 1.25, 4.0  # the first step off the guess; each after it is the square of the one before
+_STEP, _LARGEST_STEP = 1.25, 4.0  # the first step off the guess; each after it leads as far again as all before, and by the first step more
+# Where the bracket is narrower than this, its lower end is measured at its full length before anything between: should it not be sure
+# after all, what lies above is not either.
+_CLOSE = 1.12
 # Of what the probe drove, where a search begins: a server that is full keeps no queueing time, one at 4/5 of it may.
 _OF_PROBE = 0.8
 _FIRST_RATE_RPS = 1.0  # where there was no probe
@@ -99,11 +102,12 @@ def next_step(points: Sequence[Point], sought: Sought, probed: float | None) -> 
     if opened is not None:
         return Step(opened.level)
     level = _next_level(points, sought, probed)
+    best, missed = bracket(points)
+    close = best is not None and missed is not None and missed.level / best.level <= _CLOSE
+    if best is not None and not best.complete and (close or level is None or len(points) == MOST_POINTS):
+        return Step(best.level)
     if level is not None and len(points) < MOST_POINTS:
         return Step(level)
-    best, _ = bracket(points)
-    if best is not None and not best.complete:
-        return Step(best.level)
     return Step(None, "" if level is None else f"{MOST_POINTS} loads were measured")
 
 
@@ -132,7 +136,9 @@ def _next_level(points: Sequence[Point], sought: Sought, probed: float | None) -
         return _snapped(_start(sought, probed), sought)
     edge = low or high
     assert edge is not None  # one of them is
-    step = min(_STEP**2.0 ** (len(points) - 1), _LARGEST_STEP)
+    step = min(_STEP * points[-1].level / points[0].level, _LARGEST_STEP)
+    if edge.state == "unproven":  # its share was reached: a little less load makes it sure
+        step = NEAR**2
     level = _snapped(edge.level * step if low is not None else edge.level / step, sought)
     return None if level == edge.level else level
 

@@ -100,7 +100,7 @@ def test_a_live_search_lands_within_5_percent_of_what_virtual_time_computes(tmp_
         "--max-tokens",
         16,
     ]
-    words += ["--ignore-eos", "--goodput", "ttft:50", "--attainment", ATTAINMENT, "--num-requests", 6_000, "--budget", "10m"]
+    words += ["--ignore-eos", "--goodput", "ttft:50", "--attainment", ATTAINMENT, "--num-requests", 10_000, "--budget", "15m"]
     done = loadgen("search", *words, "--json", "--results-dir", tmp_path, timeout=1400)
     print(done.stderr)
     assert done.returncode == 0, done.stderr

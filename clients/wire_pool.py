@@ -119,12 +119,13 @@ class ConnectionPool:
             addresses = list(self._addresses)
             failure = OSError(errno.EADDRNOTAVAIL, "the name has no address")
             for address in addresses:
+                # One that drops what it is sent must leave time for the others; the deadline of the request ends the last.
+                deadline = asyncio.timeout(None if self._connect_s is None else self._connect_s / len(addresses))
                 try:
-                    # One that drops what it is sent must leave time for the others; the deadline of the request ends the last.
-                    async with asyncio.timeout(None if self._connect_s is None else self._connect_s / len(addresses)):
+                    async with deadline:
                         return await self._connect_to(address)
-                except OSError as error:  # its own time-out is one, without an errno
-                    failure = error if error.errno or not isinstance(error, TimeoutError) else OSError(errno.ETIMEDOUT, "timed out")
+                except OSError as error:  # after its time any: what is raised in a connection that is being given up says nothing
+                    failure = OSError(errno.ETIMEDOUT, "timed out") if deadline.expired() else error
                     self._addresses.remove(address)
                     self._addresses.append(address)
             raise connect_error(failure, self._where)

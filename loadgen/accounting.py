@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from loadgen.plan_facts import PlanFacts
     from loadgen.recorded import RecordFile, Records
-    from loadgen.summary import PlanFacts
 
 TERMS = ("ok", "failed", "timed_out", "cancelled", "dropped")
 

@@ -14,18 +14,18 @@ import numpy as np
 
 from loadgen import records as fmt
 from loadgen.dependence import GROUPS
+from loadgen.distribution import percentile_key
 from loadgen.histogram import Histogram
 from loadgen.percentiles import describe, describe_histogram
-from loadgen.summary import percentile_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from loadgen.distribution import Distribution
     from loadgen.recorded import Block, Records
     from loadgen.stretch import Stretch
-    from loadgen.summary import Distribution
 
 EXACT_GAPS = 5_000_000  # DESIGN.md: 40 MB of float64 per distribution, sorted in under a second
 

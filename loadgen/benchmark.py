@@ -19,6 +19,7 @@ from clients.loop import private_loop
 from clients.messages import as_messages
 from clients.vlm import image_prompt
 from loadgen.bench import Bench
+from loadgen.cell import Cell
 from loadgen.conclusion import GridReport
 from loadgen.grid import Grid
 from loadgen.measurement import measure
@@ -26,7 +27,6 @@ from loadgen.order import Order
 from loadgen.progress import Silent, progress
 from loadgen.prompts import Prompts
 from loadgen.results import BenchmarkResult, GridResults, InterruptedRun, result_of
-from loadgen.summary import Cell
 from loadgen.target import Target
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from clients.messages import Prompt
     from loadgen.bench import Load
     from loadgen.campaign import Campaign, Listener
+    from loadgen.cell import Standing
     from loadgen.document import Document
     from loadgen.plan import Cache
-    from loadgen.summary import Standing
 
 
 class ModelBenchmark:

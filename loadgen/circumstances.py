@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from loadgen.summary import percentile_key
+from loadgen.distribution import percentile_key
 from loadgen.tables import rate, seconds
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from loadgen.summary import Cell, Reason, Standing, Verdict
+from loadgen.cell import Cell, Standing
+from loadgen.summary import Reason, Verdict
 
 if TYPE_CHECKING:
     from loadgen.curve import Curve

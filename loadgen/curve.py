@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from loadgen.summary import Distribution, Level
+from loadgen.distribution import Distribution
+from loadgen.summary import Level
 
 By = Literal["rate", "concurrency"]
 # measured: no share was asked for. kept: reached, and sure. missed: not reached. unproven: reached, and not sure. open: a search may go on

@@ -17,11 +17,12 @@ from clients.secret import MASK
 from loadgen.ceiling import KeptCeiling
 from loadgen.conclusion import GridReport, concluded
 from loadgen.curve import Curve, Sought
+from loadgen.distribution import STANDARD_PERCENTILES
 from loadgen.environment import Environment, environment
 from loadgen.objectives import Objective
 from loadgen.plan_report import Asked, PlanReport, plan_report
 from loadgen.rundir import run_key
-from loadgen.summary import SCHEMA, STANDARD_PERCENTILES, Accounting, Summary, Verdict
+from loadgen.summary import SCHEMA, Accounting, Summary, Verdict
 from loadgen.target import Target
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from loadgen.tables import rate, seconds, share
 
 if TYPE_CHECKING:
-    from loadgen.summary import Distribution, Summary
+    from loadgen.distribution import Distribution
+    from loadgen.summary import Summary
 
 
 def evidence_lines(summary: Summary) -> list[str]:

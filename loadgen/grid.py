@@ -11,9 +11,9 @@ import random
 from typing import TYPE_CHECKING
 
 from clients.errors import UsageError
+from loadgen.cell import Cell
 from loadgen.pruning import next_cell
 from loadgen.ranking import contenders
-from loadgen.summary import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,9 +16,9 @@ from loadgen.evidence import Lateness
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from loadgen.plan_facts import PlanFacts
     from loadgen.recorded import Records
     from loadgen.stretch import Stretch
-    from loadgen.summary import PlanFacts
 
 # A request sent later than this is no longer part of the load that was asked for, whatever latencies are like: users are told apart by
 # tenths of a second, and dispersion of arrivals is shown from such windows on.

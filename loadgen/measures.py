@@ -14,19 +14,20 @@ import numpy as np
 from clients.errors import Outcome
 from loadgen import records as fmt
 from loadgen.arrivals import EXACT_GAPS, output_inside, pool_gaps
+from loadgen.distribution import STANDARD_PERCENTILES
 from loadgen.percentiles import describe
 from loadgen.steadiness import Series
 from loadgen.stretch import Work, intervals
-from loadgen.summary import STANDARD_PERCENTILES, Measures
+from loadgen.summary import Measures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from loadgen.distribution import Distribution
     from loadgen.recorded import Records
     from loadgen.stretch import Stretch
-    from loadgen.summary import Distribution
 
 
 class Measuring:

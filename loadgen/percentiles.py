@@ -19,8 +19,8 @@ import numpy as np
 from scipy.special import bdtr, bdtrik
 
 from loadgen.dependence import effective_of_groups, effective_samples
+from loadgen.distribution import Distribution, Percentile, percentile_key
 from loadgen.histogram import RELATIVE_BOUND
-from loadgen.summary import Distribution, Percentile, percentile_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

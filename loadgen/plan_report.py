@@ -15,11 +15,13 @@ import msgspec
 
 from clients.errors import UsageError
 from loadgen.breakdown import break_down, waited
+from loadgen.distribution import STANDARD_PERCENTILES
 from loadgen.plan import Plan
+from loadgen.plan_facts import PlanFacts
 from loadgen.precision import LOOKS, Looks
 from loadgen.scrape import Readings
 from loadgen.server_side import ServerSide, server_side
-from loadgen.summary import STANDARD_PERCENTILES, PlanFacts, Summary, Verdict
+from loadgen.summary import Summary, Verdict
 from loadgen.timetable import TIMETABLE, Timetable
 from loadgen.watch import FILE_NAME, read_moments
 

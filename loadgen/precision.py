@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from loadgen.summary import PlanFacts
+    from loadgen.plan_facts import PlanFacts
 
 LOOKS = "precision.json"  # in a plan's directory
 Metric = Literal["e2el", "ttft", "tpot", "itl"]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
+from loadgen.cell import Ranking, Standing
 from loadgen.stretch import SLICES
-from loadgen.summary import Ranking, Standing
 from loadgen.verdict import LEVELS
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from loadgen.summary import Cell, Level, Summary
+    from loadgen.cell import Cell
+    from loadgen.summary import Level, Summary
 
 SMALLEST_MARGIN, LARGEST_MARGIN = 0.02, 0.05
 LEAST_BATCHES = 20

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from loadgen.offered import Offered
+    from loadgen.plan_facts import PlanFacts
     from loadgen.recorded import Records
     from loadgen.strain import Effort
-    from loadgen.summary import PlanFacts, WorkerSummary
+    from loadgen.summary import WorkerSummary
 
 
 def reduce(records: Records, facts: PlanFacts) -> Summary:

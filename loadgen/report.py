@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from loadgen.cell import Cell
 from loadgen.circumstances import circumstances, counted
 from loadgen.client_limits import busiest, latest, reached
 from loadgen.curve_report import curve_chart, curve_table
@@ -22,7 +23,6 @@ from loadgen.goodput_report import goodput_lines
 from loadgen.offered_report import arrivals_remarks, arrivals_table
 from loadgen.options import METRICS
 from loadgen.server_report import server_lines, server_table
-from loadgen.summary import Cell
 from loadgen.tables import detail_table, rate, seconds, share, throughput_table, token_table
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from loadgen.ceiling import KeptCeiling
+    from loadgen.cell import Standing
     from loadgen.curve import Curve
     from loadgen.document import Document
     from loadgen.offered import Offered
     from loadgen.selftest import Ceiling
-    from loadgen.summary import Standing, Summary
+    from loadgen.summary import Summary
 
 _COLORS = {"valid": "green", "degraded": "yellow", "invalid": "red"}
 # What a log file or a pipe gets: the tables are made to be read at this width.

@@ -16,7 +16,7 @@ from loadgen.summary import Summary, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from loadgen.summary import Cell, Standing
+    from loadgen.cell import Cell, Standing
 
 
 class BenchmarkResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from loadgen.distribution import percentile_key
 from loadgen.server_side import PERCENTS
-from loadgen.summary import percentile_key
 from loadgen.tables import ABSENT, plain_table, seconds, share
 
 if TYPE_CHECKING:

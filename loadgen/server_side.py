@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from loadgen.breakdown import Breakdown
+from loadgen.distribution import percentile_key
 from loadgen.server_counters import Buckets, ServerCounters
-from loadgen.summary import percentile_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

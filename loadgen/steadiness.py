@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from loadgen.summary import PlanFacts
+    from loadgen.plan_facts import PlanFacts
 
 _BATCH = 5
 _LEAST_BATCHES = 20  # of MSER: 100 requests

@@ -15,15 +15,15 @@ import numpy as np
 
 from loadgen import records as fmt
 from loadgen.arrivals import output_inside
+from loadgen.distribution import STANDARD_PERCENTILES
 from loadgen.histogram import Histogram
 from loadgen.packed import Packed
 from loadgen.percentiles import describe_histogram
-from loadgen.summary import STANDARD_PERCENTILES
 
 if TYPE_CHECKING:
+    from loadgen.distribution import Distribution
     from loadgen.recorded import Records
     from loadgen.stretch import Stretch
-    from loadgen.summary import Distribution
 
 
 class Pulse(msgspec.Struct, frozen=True):

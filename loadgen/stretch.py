@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from loadgen.summary import PlanFacts
+    from loadgen.plan_facts import PlanFacts
 
 # The ranking needs at least 20 batches of a cell (DESIGN.md, "Best of a grid"); one run alone must give them.
 SLICES = 20

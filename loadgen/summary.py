@@ -1,108 +1,24 @@
-"""What a run says: the values that reducer, verdict and ranking make, that run.json holds and a report renders.
+"""What one plan says: the values that reducer and verdict make, that run.json holds and a report renders.
 
-Knows shapes, units and nothing else: no arithmetic beyond a look-up, no numpy, no clock. This is the schema of run.json's cells.
+Knows shapes, units and nothing else: no arithmetic beyond a look-up, no numpy, no clock. Evidence, arrivals and a grid's cells have files of their own.
 Law: every number is in base units (seconds, requests/s, tokens/s; shares lie in 0..1); what was not measured is None, never 0.
 Meanings are those of DESIGN.md, "Meanings".
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
+from loadgen.distribution import Distribution
 from loadgen.evidence import Lateness, Steadiness
-from loadgen.objectives import Metric, Objective
+from loadgen.objectives import Metric
 from loadgen.offered import Offered
-from loadgen.schedule import Schedule
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 SCHEMA = 1  # raised when a field changes its meaning or goes; new fields do not raise it
 
-# A distribution always holds these; others are added when asked for.
-STANDARD_PERCENTILES = (50.0, 90.0, 95.0, 99.0)
-
 Level = Literal["valid", "degraded", "invalid"]
-
-
-def percentile_key(percent: float) -> str:
-    """The name of a percentile: 99.0 is `p99`, 99.9 is `p99.9`."""
-    return f"p{percent:g}"
-
-
-class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the reducer must know of one plan that its records do not say.
-
-    shares: requests of each worker, empty for a closed loop by duration; count: their sum, None for a closed loop by duration.
-    workers: how many were started (their numbers are 0..workers-1). open_loop: dues are a schedule's, and max_concurrent only bounds what
-    is in flight. even: the plan wants the same load all through the measuring window. percentiles: what was asked for, in percent.
-    objectives: what makes a request good; attainment: the share of requests that shall be. levels: of a closed loop, how many its concurrency had, 0 where it was
-    fixed. lead_s, tail_s: left out of the measuring window at its ends, by due.
-    """
-
-    label: str
-    max_concurrent: int
-    workers: int
-    shares: tuple[int, ...] = ()
-    count: int | None = None
-    duration_s: float | None = None
-    batch_size: int | None = None
-    percentiles: tuple[float, ...] = STANDARD_PERCENTILES
-    open_loop: bool = False
-    schedule: Schedule | None = None
-    levels: int = 0
-    even: bool = True
-    lead_s: float = 0.0
-    tail_s: float = 0.0
-    objectives: tuple[Objective, ...] = ()
-    attainment: float | None = None
-
-
-class Percentile(msgspec.Struct, frozen=True, kw_only=True):
-    """One percentile with its 95 % confidence interval by order statistics; a bound is None where no sample can give it.
-
-    needs: the fewest samples that say something about this percentile; with fewer, `enough` is False and the value is printed
-    with the mark `n<needs`. effective: as how many independent samples those that there are count here, for samples that follow each
-    other are alike (`dependence.py`); interval and `enough` go by it. None: not known, all were taken for independent.
-    """
-
-    percent: float
-    value: float
-    low: float | None
-    high: float | None
-    needs: int
-    enough: bool
-    effective: int | None = None
-
-    @property
-    def mark(self) -> str:
-        """`n<299` where the samples are too few, else nothing."""
-        return "" if self.enough else f"n<{self.needs}"
-
-
-class Distribution(msgspec.Struct, frozen=True, kw_only=True):
-    """How one quantity is distributed over `count` samples, in seconds. std: of the sample (n - 1), None for one sample.
-
-    relative_bound: how far a percentile may lie from the exact one; 0 = exact, by linear interpolation.
-    """
-
-    count: int
-    mean: float
-    std: float | None
-    min: float
-    max: float
-    percentiles: dict[str, Percentile]
-    relative_bound: float = 0.0
-
-    @property
-    def median(self) -> float:
-        return self.percentiles["p50"].value
-
-    def value(self, percent: float) -> float:
-        """The percentile's value; KeyError if it was not asked for."""
-        return self.percentiles[percentile_key(percent)].value
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
@@ -349,57 +265,3 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     level: Level
     reasons: list[Reason]
-
-
-class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting of a grid with the summaries of its runs, in the order they were made, and a verdict for each."""
-
-    max_concurrent: int
-    batch_size: int | None
-    runs: list[Summary]
-    verdicts: list[Verdict]
-
-    @classmethod
-    def gathered(cls, runs: Iterable[tuple[Summary, Verdict]]) -> list[Cell]:
-        """Runs put together by setting, in the order in which settings were first run."""
-        cells: dict[tuple[int, int | None], Cell] = {}
-        for summary, verdict in runs:
-            setting = summary.max_concurrent, summary.batch_size
-            cell = cells.setdefault(setting, cls(max_concurrent=setting[0], batch_size=setting[1], runs=[], verdicts=[]))
-            cell.runs.append(summary)
-            cell.verdicts.append(verdict)
-        return list(cells.values())
-
-    @property
-    def median(self) -> tuple[Summary, Verdict]:
-        """The run whose throughput is the median of those that can be believed (of all, if none can): percentiles have no mean."""
-        runs = list(zip(self.runs, self.verdicts, strict=True))
-        runs = [one for one in runs if one[1].level != "invalid"] or runs
-        runs.sort(key=lambda one: one[0].ranked.requests_rps)
-        return runs[(len(runs) - 1) // 2]
-
-
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """One cell's place in a grid. requests_rps: mean over its runs that count (not invalid; all of them if every one is).
-
-    gap: how far below the highest, as a share of it; half_width: of that difference's 95 % interval, None where it cannot be
-    had. margin: what gap is compared with. whole_run: there was no steady stretch to rank by.
-    """
-
-    max_concurrent: int
-    batch_size: int | None
-    requests_rps: float
-    runs: int
-    level: Level
-    gap: float
-    half_width: float | None
-    margin: float
-    whole_run: bool
-
-
-class Ranking(msgspec.Struct, frozen=True, kw_only=True):
-    """A grid, sorted: results[0] has the highest throughput. best: the setting to use; None if no cell can be believed."""
-
-    results: list[Standing]
-    best: Standing | None
-    why: str

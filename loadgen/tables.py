@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from loadgen.summary import percentile_key
+from loadgen.distribution import percentile_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loadgen.summary import Distribution, Percentile, Standing, Summary, Verdict
+    from loadgen.cell import Standing
+    from loadgen.distribution import Distribution, Percentile
+    from loadgen.summary import Summary, Verdict
 
 ABSENT = "-"
 _METRIC_NAMES = {"e2el": "latency", "ttft": "TTFT", "tpot": "TPOT", "itl": "ITL"}

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from loadgen.client_limits import client_limited, rate_not_achieved, send_lag
+from loadgen.distribution import percentile_key
 from loadgen.steadiness import MATERIAL
-from loadgen.summary import Reason, Verdict, percentile_key
+from loadgen.summary import Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

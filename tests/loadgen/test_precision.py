@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from written import RUN_ID, exchange, write
 
+from loadgen.plan_facts import PlanFacts
 from loadgen.precision import Observer, Precision
 from loadgen.recorded import read_records
 from loadgen.reducer import reduce
-from loadgen.summary import PlanFacts
 
 FACTS = PlanFacts(label="x", max_concurrent=10_000, workers=1, count=10_000, shares=(10_000,), open_loop=True)
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from written import exchange, summarise
 
+from loadgen.cell import Cell
 from loadgen.ranking import contenders, rank
 from loadgen.stretch import SLICES
-from loadgen.summary import Cell, Verdict
+from loadgen.summary import Verdict
 
 VERDICTS = {level: Verdict(level=level, reasons=[]) for level in ("valid", "degraded", "invalid")}
 

@@ -9,11 +9,11 @@ from written import at, exchange, summarise, write
 from clients.errors import Outcome
 from loadgen.arrivals import pool_gaps
 from loadgen.histogram import RELATIVE_BOUND
+from loadgen.plan_facts import PlanFacts
 from loadgen.recorded import read_records
 from loadgen.records import RecordWriter
 from loadgen.reducer import reduce
 from loadgen.stretch import SLICES
-from loadgen.summary import PlanFacts
 
 MS = 1e-3
 

@@ -11,12 +11,13 @@ from clients.errors import Outcome
 from loadgen import selftest
 from loadgen.ceiling import KeptCeiling
 from loadgen.cli import main
+from loadgen.distribution import Percentile
 from loadgen.document import read_document
 from loadgen.report import print_report, write_report
 from loadgen.rundir import RunDirectory
 from loadgen.selftest import Ceiling
 from loadgen.server_side import ServerSide
-from loadgen.summary import Percentile, Reason, Verdict
+from loadgen.summary import Reason, Verdict
 from loadgen.tables import rate, seconds, share
 
 QUICK = ["--simulate", "--sim-time-scale", "0.01", "--max-tokens", "4", "--num-requests", "8", "--num-warmups", "2"]

@@ -6,10 +6,11 @@ from written import beat, exchange, summarise, write
 
 from clients.errors import Outcome
 from loadgen.ceiling import KeptCeiling
+from loadgen.plan_facts import PlanFacts
 from loadgen.recorded import read_records
 from loadgen.reducer import reduce
 from loadgen.selftest import Ceiling
-from loadgen.summary import PlanFacts, Reason, Verdict
+from loadgen.summary import Reason, Verdict
 from loadgen.verdict import judge, judge_grid, least_window_s
 
 

@@ -5,8 +5,8 @@ import pytest
 from written import at, exchange, summarise
 
 from clients.errors import Outcome
+from loadgen.plan_facts import PlanFacts
 from loadgen.stretch import Stretch, window
-from loadgen.summary import PlanFacts
 
 S = 1_000_000_000
 

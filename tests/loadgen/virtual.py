@@ -10,6 +10,7 @@ from written import exchange, summarise
 from clients.errors import Outcome
 from loadgen import dues
 from loadgen.campaign import Performed
+from loadgen.distribution import STANDARD_PERCENTILES
 from loadgen.goodput import goodput_of
 from loadgen.percentiles import describe
 from loadgen.recorded import HEAD
@@ -17,7 +18,7 @@ from loadgen.simulator.capacity import closed_loop_throughput
 from loadgen.simulator.engine import Engine, Sequence
 from loadgen.simulator.settings import load_settings
 from loadgen.stretch import Stretch
-from loadgen.summary import STANDARD_PERCENTILES, Verdict
+from loadgen.summary import Verdict
 
 T0 = 1_000_000_000  # ns: any instant but 0, which means "did not happen"
 

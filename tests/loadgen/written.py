@@ -9,8 +9,8 @@ from clients.exchange import Exchange, Request
 from clients.usage import Usage
 from loadgen.histogram import Histogram
 from loadgen.pipe import Beat
+from loadgen.plan_facts import PlanFacts
 from loadgen.records import RecordWriter
-from loadgen.summary import PlanFacts
 
 T0 = 5_000_000_000  # ns: any instant but 0, which means "did not happen"
 RUN_ID = bytes(range(16))

@@ -16,7 +16,8 @@ import msgspec
 
 from clients.errors import UsageError
 from clients.secret import MASK
-from loadgen.options import COMMANDS, Option, nearest, options_of, refusals_of
+from loadgen.option import Option, nearest
+from loadgen.options import COMMANDS, options_of, refusals_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,13 +7,13 @@ is not in it is refused with the nearest name.
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from clients.errors import UsageError
 from loadgen.objectives import OBJECTIVES_TAKEN, read_objectives
+from loadgen.option import Option, nearest
 from loadgen.precision import PRECISION
 from loadgen.quantities import (
     BARRIER,
@@ -38,7 +38,7 @@ from loadgen.quantities import (
 from loadgen.steps import RATES, SLOTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 COMMANDS: dict[str, str] = {
     "grid": "search batch size and concurrency, and print the best setting for a pipeline",
@@ -54,38 +54,6 @@ COMMANDS: dict[str, str] = {
 }
 
 METRICS = ("e2el", "ttft", "tpot", "itl")
-
-
-class Option(msgspec.Struct, frozen=True):
-    """One option. reader: None for a switch. default: what holds when neither the command line nor a table says otherwise.
-
-    negatable: a switch with a `--no-` form. many: may be given several times. several: takes any number of values each time.
-    """
-
-    name: str
-    commands: tuple[str, ...]
-    help: str
-    reader: Reader | None = None
-    default: Any = None
-    aliases: tuple[str, ...] = ()
-    negatable: bool = False
-    many: bool = False
-    several: bool = False
-    group: str = "options"
-
-    @property
-    def key(self) -> str:
-        """Its name as a key of a file and as an attribute."""
-        return self.name.replace("-", "_")
-
-    def read(self, text: str, *, where: str = "") -> Any:
-        """The value of `text`; raises UsageError naming the option, what it got and what it takes."""
-        assert self.reader is not None
-        try:
-            return self.reader.read(text)
-        except ValueError:
-            shown = text if len(text) <= 60 else text[:57] + "..."
-            raise UsageError(f"{where or '--' + self.name}: got {shown!r}, takes {self.reader.takes}") from None
 
 
 _LOAD = ("grid", "bench", "run", "sweep", "search")
@@ -302,9 +270,3 @@ def _json(value: dict[Any, Any]) -> str:
         return msgspec.json.encode(value).decode()
     except (TypeError, ValueError):
         return str(value)  # which its option refuses
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (nearest: known-name)`, or nothing when no known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (nearest: {near[0]})" if near else ""

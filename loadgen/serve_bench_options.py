@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from loadgen.objectives import OBJECTIVES_TAKEN, read_objectives
-from loadgen.options import Option
+from loadgen.option import Option
 from loadgen.quantities import COUNT_OR_AUTO, JSON_OBJECT, PAIR, Reader, choice, listed, number, text_of, whole
 from loadgen.serve_bench_refusals import REFUSED
 

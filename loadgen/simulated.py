@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from clients.errors import UsageError
-from loadgen.options import Option
+from loadgen.option import Option
 from loadgen.quantities import Reader, number, text_of, whole
 from loadgen.simulator.settings import SimulatorSettings, load_profiles, load_settings
 

@@ -17,8 +17,8 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What the reducer must know of one plan that its records do not say.
 
     shares: requests of each worker, empty for a closed loop by duration; count: their sum, None for a closed loop by duration.
-    workers: how many were started (their numbers are 0..workers-1). open_loop: dues are a schedule's, and max_concurrent only bounds what
-    is in flight. even: the plan wants the same load all through the measuring window. percentiles: what was asked for, in percent.
+    workers: how many were started (their numbers are 0..workers-1). schedule: of an open loop, whose dues are its own and whose max_concurrent
+    only bounds what is in flight. even: the plan wants the same load all through the measuring window. percentiles: what was asked for, in percent.
     objectives: what makes a request good; attainment: the share of requests that shall be. levels: of a closed loop, how many its concurrency had, 0 where it was
     fixed. lead_s, tail_s: left out of the measuring window at its ends, by due.
     """
@@ -31,7 +31,6 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     duration_s: float | None = None
     batch_size: int | None = None
     percentiles: tuple[float, ...] = STANDARD_PERCENTILES
-    open_loop: bool = False
     schedule: Schedule | None = None
     levels: int = 0
     even: bool = True
@@ -39,3 +38,7 @@ class PlanFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tail_s: float = 0.0
     objectives: tuple[Objective, ...] = ()
     attainment: float | None = None
+
+    @property
+    def open_loop(self) -> bool:
+        return self.schedule is not None

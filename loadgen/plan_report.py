@@ -111,7 +111,6 @@ def facts(plan: Plan, asked: Asked = Asked(), scheduled: int | None = None) -> P
         count=plan.num_requests if scheduled is None else scheduled,
         duration_s=plan.duration_s,
         batch_size=plan.batch_size,
-        open_loop=plan.schedule is not None,
         schedule=plan.schedule,
         levels=len(plan.levels),
         even=_even(plan),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from written import exchange, summarise
+from written import EVENLY, exchange, summarise
 
 from clients.errors import Outcome
 from loadgen.lateness import ready_ns
@@ -41,7 +41,7 @@ def test_who_has_a_slot_agrees_with_a_step_by_step_account(slots):
 
 
 def loop(directory, rows, **facts):
-    facts = {"max_concurrent": 100, "open_loop": True, "duration_s": 10.0, **facts}
+    facts = {"max_concurrent": 100, "schedule": EVENLY, "duration_s": 10.0, **facts}
     return summarise(directory, list(enumerate(rows)), **facts).lateness
 
 
@@ -71,7 +71,7 @@ def test_what_was_never_sent_is_missed_only_where_a_slot_was_free(tmp_path, boun
 def test_in_a_closed_loop_a_due_is_a_slot_that_came_free(tmp_path):
     """Lag is sent minus due, and nothing is offered."""
     rows = [exchange(20 * k, 20 * k + 20, sent=20 * k + 3) for k in range(200)]
-    found = loop(tmp_path, rows, max_concurrent=1, open_loop=False, duration_s=None)
+    found = loop(tmp_path, rows, max_concurrent=1, schedule=None, duration_s=None)
     assert (found.p50_s, found.waited) == (pytest.approx(0.003), 0)
     assert (found.offered_rps, found.missed) == (None, None)
 

@@ -84,7 +84,7 @@ def test_the_reducer_proves_arrivals_from_record_files(tmp_path, parts):
         if tried:
             rows.append((index, exchange(due_ms, due_ms + 2, sent=due_ms + 0.25), {"final": False}))
         rows.append((index, exchange(due_ms, due_ms + 9, sent=due_ms + (6 if tried else 0.25), attempt=2 if tried else 1)))
-    summary = summarise(tmp_path / "open", rows, parts=parts, open_loop=True, schedule=schedule, count=60, max_concurrent=60)
+    summary = summarise(tmp_path / "open", rows, parts=parts, schedule=schedule, count=60, max_concurrent=60)
     assert (summary.offered.scheduled, summary.offered.sent, summary.offered.as_scheduled) == (60, 60, True)
     assert summary.offered.send_lag.max == pytest.approx(0.00025)
     assert summarise(tmp_path / "closed", rows, parts=parts, max_concurrent=parts).offered is None

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from written import RUN_ID, exchange, write
+from written import EVENLY, RUN_ID, exchange, write
 
 from loadgen.plan_facts import PlanFacts
 from loadgen.precision import Observer, Precision
 from loadgen.recorded import read_records
 from loadgen.reducer import reduce
 
-FACTS = PlanFacts(label="x", max_concurrent=10_000, workers=1, count=10_000, shares=(10_000,), open_loop=True)
+FACTS = PlanFacts(label="x", max_concurrent=10_000, workers=1, count=10_000, shares=(10_000,), schedule=EVENLY)
 
 
 def observer(path: Path, share: float, percent: float = 50.0) -> Observer:

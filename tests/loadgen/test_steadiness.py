@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from written import at, exchange, summarise
+from written import EVENLY, at, exchange, summarise
 
 from loadgen.steadiness import CHANCE, MATERIAL, Series, drift, little, warm_up
 from loadgen.stretch import Stretch
@@ -130,7 +130,7 @@ def test_littles_law_is_off_where_a_backlog_grows():
 def open_loop(directory, latencies_ms, **facts):
     """A request every 10 ms."""
     rows = [(k, exchange(10 * k, 10 * k + taken, stream=False)) for k, taken in enumerate(latencies_ms)]
-    facts = {"max_concurrent": 1_000, "open_loop": True, "duration_s": 10 * len(latencies_ms) / 1e3, **facts}
+    facts = {"max_concurrent": 1_000, "schedule": EVENLY, "duration_s": 10 * len(latencies_ms) / 1e3, **facts}
     return summarise(directory, rows, **facts)
 
 

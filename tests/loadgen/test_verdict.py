@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from written import beat, exchange, summarise, write
+from written import EVENLY, beat, exchange, summarise, write
 
 from clients.errors import Outcome
 from loadgen.ceiling import KeptCeiling
@@ -221,7 +221,7 @@ def open_loop(directory, *, requests=1_000, takes_ms=100, outputs=(20, 60, 100),
     for k in range(requests):
         sent = 10 * k + (late_ms if late and k % (requests // late) == 0 else 0)
         rows.append((k, exchange(10 * k, sent + takes_ms, sent=sent, outputs=[sent + ms for ms in outputs])))
-    return summarise(directory, rows, **{"max_concurrent": 1_000, "open_loop": True, "duration_s": requests / 100, **facts})
+    return summarise(directory, rows, **{"max_concurrent": 1_000, "schedule": EVENLY, "duration_s": requests / 100, **facts})
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_rate_of_which_more_than_a_hundredth_went_out_too_late_was_not_achieve
 def test_what_waited_for_a_slot_is_no_reason_against_the_client(tmp_path):
     """A server that takes twice as long as there is time: all but the first go out late, up to 10 s, and none by the client's doing."""
     rows = [(k, exchange(10 * k, 20 * k + 20, sent=20 * k)) for k in range(1_000)]
-    summary = summarise(tmp_path, rows, max_concurrent=1, open_loop=True, duration_s=10.0)
+    summary = summarise(tmp_path, rows, max_concurrent=1, schedule=EVENLY, duration_s=10.0)
     assert summary.whole.send_lag.max == pytest.approx(9.99)
     assert {reason.name for reason in judge(summary).reasons} == {"not-steady"}
 
@@ -308,7 +308,7 @@ def test_events_that_came_together_degrade_above_five_percent(tmp_path, together
 
 def drifting(directory, latencies_ms):
     rows = [(k, exchange(10 * k, 10 * k + taken, stream=False)) for k, taken in enumerate(latencies_ms)]
-    return summarise(directory, rows, max_concurrent=10_000, open_loop=True, duration_s=len(latencies_ms) / 100)
+    return summarise(directory, rows, max_concurrent=10_000, schedule=EVENLY, duration_s=len(latencies_ms) / 100)
 
 
 def test_latency_that_rises_or_changes_degrades(tmp_path):
@@ -327,7 +327,7 @@ def test_a_backlog_that_only_littles_law_sees_degrades(tmp_path):
     """One request in ten never ends while the run lasts: those that do are as fast as ever."""
     rows = [(k, exchange(10 * k, 10 * k + 20 if k % 10 else 20_000, stream=False)) for k in range(1_000)]
     rows = [(k, one) if k % 10 else (k, exchange(10 * k, 20_000, outcome=Outcome.CANCELLED, stream=False)) for k, one in rows]
-    summary = summarise(tmp_path, rows, max_concurrent=10_000, open_loop=True, duration_s=10.0)
+    summary = summarise(tmp_path, rows, max_concurrent=10_000, schedule=EVENLY, duration_s=10.0)
     (reason,) = judge(summary).reasons
     assert (reason.name, reason.level, reason.threshold) == ("not-steady", "degraded", 0.02)
     assert "a backlog grew or shrank" in reason.advice

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from written import at, exchange, summarise
+from written import EVENLY, at, exchange, summarise
 
 from clients.errors import Outcome
 from loadgen.plan_facts import PlanFacts
@@ -22,10 +22,15 @@ WINDOWS = [
     ((1, 4), (3, 9), {"count": 2, "tail_s": 1.0}, (0, 3)),  # a tail is of what was due, not of the drain
     ((0, 4), (3, 9), {"duration_s": 5.0}, (0, 5)),  # a closed loop by duration, and its drain
     ((0, 2), (1, 3), {"duration_s": 5.0}, (0, 3)),  # … that ended early: to its last end
-    ((1, 2), (2, 3), {"duration_s": 5.0, "open_loop": True, "count": 2}, (0, 5)),  # that nothing was due after 2 s is its schedule
-    ((1, 2), (2, 3), {"duration_s": 5.0, "open_loop": True, "count": 9}, (0, 2)),  # … that ended early: after the last due nothing was sent
-    ((1, 4), (2, 5), {"duration_s": 5.0, "open_loop": True, "count": 2, "lead_s": 1.0, "tail_s": 2.0}, (1, 3)),
-    ((1, 4), (2, 5), {"count": 2, "open_loop": True, "lead_s": 9.0}, (9, 9)),  # nothing is left, and that is no negative time
+    ((1, 2), (2, 3), {"duration_s": 5.0, "schedule": EVENLY, "count": 2}, (0, 5)),  # that nothing was due after 2 s is its schedule
+    (
+        (1, 2),
+        (2, 3),
+        {"duration_s": 5.0, "schedule": EVENLY, "count": 9},
+        (0, 2),
+    ),  # … that ended early: after the last due nothing was sent
+    ((1, 4), (2, 5), {"duration_s": 5.0, "schedule": EVENLY, "count": 2, "lead_s": 1.0, "tail_s": 2.0}, (1, 3)),
+    ((1, 4), (2, 5), {"count": 2, "schedule": EVENLY, "lead_s": 9.0}, (9, 9)),  # nothing is left, and that is no negative time
 ]
 
 
@@ -45,7 +50,7 @@ def test_without_a_start_instant_the_first_due_stands_for_it():
 def test_a_lead_leaves_out_what_was_due_in_it_and_not_what_ended_in_it(tmp_path):
     """Ten requests, one each 100 ms, each 250 ms long: of a lead of 300 ms three are left out, and all are accounted for."""
     rows = [(k, exchange(100 * k, 100 * k + 250)) for k in range(10)]
-    summary = summarise(tmp_path, rows, max_concurrent=100, open_loop=True, lead_s=0.3)
+    summary = summarise(tmp_path, rows, max_concurrent=100, schedule=EVENLY, lead_s=0.3)
     assert (summary.whole.requests, summary.whole.ok, summary.accounting.ok) == (7, 7, 10)
     assert summary.whole.start_s == pytest.approx(0.3)
 
@@ -58,7 +63,7 @@ def test_what_was_held_back_is_counted(tmp_path):
         (2, exchange(20, 100, sent=None, outcome=Outcome.DROPPED), {"held_back": True}),
     ]
     rows[2][1].sent_ns = 0
-    summary = summarise(tmp_path, rows, max_concurrent=1, open_loop=True)
+    summary = summarise(tmp_path, rows, max_concurrent=1, schedule=EVENLY)
     assert (summary.held_back.started_late, summary.held_back.dropped) == (1, 1)
     assert summary.held_back.wait.max == pytest.approx((at(60) - at(10)) / 1e9)
     assert (summary.accounting.dropped, summary.accounting.closes) == (1, True)

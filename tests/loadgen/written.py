@@ -11,9 +11,11 @@ from loadgen.histogram import Histogram
 from loadgen.pipe import Beat
 from loadgen.plan_facts import PlanFacts
 from loadgen.records import RecordWriter
+from loadgen.schedule import Schedule
 
 T0 = 5_000_000_000  # ns: any instant but 0, which means "did not happen"
 RUN_ID = bytes(range(16))
+EVENLY = Schedule.at_rate(100.0, process="constant")  # of what falls due every 10 ms
 
 
 def at(ms):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from clients.errors import Outcome
@@ -52,8 +53,8 @@ def account_workers(records: Records, facts: PlanFacts) -> list[WorkerSummary]:
 
 def account_all(records: Records, workers: Sequence[WorkerSummary], facts: PlanFacts) -> Accounting:
     """The sum over workers, and what only shows when they are seen together."""
-    each = [worker.accounting for worker in workers]
-    problems = [f"worker {worker.worker}: {problem}" for worker in workers for problem in worker.accounting.problems]
+    merged = Accounting.merged([(f"worker {worker.worker}", worker.accounting) for worker in workers])
+    problems = list(merged.problems)
     index = records.heads["index"]
     if twice := int(np.count_nonzero(np.diff(np.sort(index)) == 0)):
         problems.append(f"{twice} requests have more than one final record")
@@ -62,8 +63,7 @@ def account_all(records: Records, workers: Sequence[WorkerSummary], facts: PlanF
             problems.append(f"request {int(index.max())} is recorded, but there were {facts.count}")
         if sum(facts.shares) != facts.count:
             problems.append(f"the shares of the workers add up to {sum(facts.shares)}, not to {facts.count}")
-    fields = ("scheduled", *TERMS, "unsent", "in_flight", "residual")
-    return Accounting(**{field: sum(getattr(one, field) for one in each) for field in fields}, problems=problems)
+    return msgspec.structs.replace(merged, problems=problems)
 
 
 def _account(file: RecordFile, terms: dict[str, int], share: int | None) -> Accounting:

@@ -216,21 +216,12 @@ def encode(document: Document) -> bytes:
 def _built(directory: RunDirectory, before: Document, kept: Mapping[str, PlanReport]) -> Document:
     plans = [kept.get(place.name) or reduced(place, before.run) for place in directory.plan_directories()]
     document = Document(schema=SCHEMA, run=before.run, ended=before.ended, plans=plans)
-    summaries = [one.summary for one in plans if one.summary is not None]
-    return concluded(msgspec.structs.replace(document, accounting=_merged([(s.label, s.accounting) for s in summaries])))
+    accounts = [(one.summary.label, one.summary.accounting) for one in plans if one.summary is not None]
+    return concluded(msgspec.structs.replace(document, accounting=Accounting.merged(accounts) if accounts else None))
 
 
 def _decoded(content: bytes) -> Document:
     return msgspec.json.decode(content, type=Document)
-
-
-def _merged(parts: list[tuple[str, Accounting]]) -> Accounting | None:
-    """The sums of the plans' accounts; their problems with the plan's name before them."""
-    if not parts:
-        return None
-    counts = ("scheduled", "ok", "failed", "timed_out", "cancelled", "dropped", "unsent", "in_flight", "residual")
-    sums = {name: sum(getattr(account, name) for _, account in parts) for name in counts}
-    return Accounting(**sums, problems=[f"{label}: {problem}" for label, account in parts for problem in account.problems])
 
 
 def _write(directory: RunDirectory, document: Document) -> None:

@@ -15,16 +15,15 @@ class Lateness(msgspec.Struct, frozen=True, kw_only=True):
     """How late the client itself sent the requests that were due in the ranked stretch (`lateness.py`).
 
     p50_s, p99_s, largest_s: from when a request was due *and* a slot was free for it; p99 is that of the sample below it, so that one late
-    request of a few is not their p99. waited: found no slot free at their due; what they waited for one is in no figure here, but in latencies
-    from due. Of an open loop, else None: offered_rps: due, over the stretch's length; missed: not sent within a tenth of a second, or never,
-    though a slot was free.
+    request of a few is not their p99. What they waited for a slot is in no figure here (`HeldBack` counts them), but in latencies from due.
+    Of an open loop, else None: offered_rps: due, over the stretch's length; missed: not sent within a tenth of a second, or never, though a
+    slot was free.
     """
 
     requests: int
     p50_s: float
     p99_s: float
     largest_s: float
-    waited: int
     offered_rps: float | None
     missed: int | None
 

@@ -47,7 +47,6 @@ def lateness(records: Records, stretch: Stretch, facts: PlanFacts) -> Lateness |
         p50_s=float(np.median(late_s)),
         p99_s=float(np.percentile(late_s, 99, method="lower")),
         largest_s=float(late_s.max()),
-        waited=int(np.count_nonzero(ready[inside] > due[inside])),
         offered_rps=requests / stretch.length_s if facts.open_loop and stretch.length_s else None,
         missed=int(missed) if facts.open_loop else None,
     )

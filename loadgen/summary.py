@@ -1,13 +1,13 @@
 """What one plan says: the values that reducer and verdict make, that run.json holds and a report renders.
 
-Knows shapes, units and nothing else: no arithmetic beyond a look-up, no numpy, no clock. Evidence, arrivals and a grid's cells have files of their own.
+Knows shapes, units and nothing else: no arithmetic beyond sums and look-ups, no numpy, no clock. Evidence, arrivals and a grid's cells have files of their own.
 Law: every number is in base units (seconds, requests/s, tokens/s; shares lie in 0..1); what was not measured is None, never 0.
 Meanings are those of DESIGN.md, "Meanings".
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -15,6 +15,9 @@ from loadgen.distribution import Distribution
 from loadgen.evidence import Lateness, Steadiness
 from loadgen.objectives import Metric
 from loadgen.offered import Offered
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SCHEMA = 1  # raised when a field changes its meaning or goes; new fields do not raise it
 
@@ -169,6 +172,13 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     residual: int
     problems: list[str]
+
+    @classmethod
+    def merged(cls, parts: Sequence[tuple[str, Accounting]]) -> Accounting:
+        """The sums of all parts, and their problems, each with its part's name before it."""
+        counts = [name for name in cls.__struct_fields__ if name != "problems"]
+        sums = {name: sum(getattr(one, name) for _, one in parts) for name in counts}
+        return cls(**sums, problems=[f"{name}: {problem}" for name, one in parts for problem in one.problems])
 
     @property
     def closes(self) -> bool:

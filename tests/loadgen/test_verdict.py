@@ -345,7 +345,7 @@ def test_a_window_that_is_short_beside_its_requests_is_not_held_to_littles_law(t
     [("run", 2_999, "degraded"), ("run", 3_000, "valid"), ("search", 100, "valid"), ("bench", 100, "valid")],
 )
 def test_commands_that_look_over_time_look_for_half_a_minute(tmp_path, command, requests, level):
-    """A measuring window below 30 s degrades run and soak; a bench is as long as its requests, a part of a search's point as it is."""
+    """A measuring window below 30 s degrades a run; a bench is as long as its requests, a part of a search's point as it is."""
     found = judge(open_loop(tmp_path, requests=requests, outputs=()), least_s=least_window_s(command))
     assert found.level == level
     if level == "degraded":

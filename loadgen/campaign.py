@@ -1,7 +1,7 @@
 """What a command is: a series of plans, each chosen by what the ones before it showed.
 
-Knows the shape of a campaign and of what it leaves; knows nothing of processes or files. bench and grid are campaigns; session.py
-performs them. Invariant: a campaign is pure: the same history gives the same next plan.
+Knows the shape of a campaign and of what it leaves; knows nothing of processes or files. bench, grid, run, sweep, search and serve-bench are
+campaigns; session.py performs them. Invariant: a campaign is pure: the same history gives the same next plan.
 """
 
 from __future__ import annotations

@@ -52,11 +52,7 @@ def _grid(document: Document) -> GridReport | None:
 def _curve(document: Document) -> Curve | None:
     """Of a sweep or a search, as far as it was measured."""
     run = document.run
-    measured = [
-        (one.plan, one.summary, one.verdict)
-        for one in document.plans
-        if one.plan is not None and one.plan.purpose == "measure" and one.summary is not None and one.verdict is not None
-    ]
+    measured = document.measured_plans
     if run.command not in SERIES or not measured:
         return None
     from loadgen.points import PARTS, points_of

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clients.messages import Sampling
+    from loadgen.plan import Plan
     from loadgen.rundir import RunDirectory
 
 
@@ -143,9 +144,14 @@ class Document(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def measured(self) -> list[tuple[Summary, Verdict]]:
+        """What came of the plans that count."""
+        return [(summary, verdict) for _, summary, verdict in self.measured_plans]
+
+    @property
+    def measured_plans(self) -> list[tuple[Plan, Summary, Verdict]]:
         """The plans that count, as far as there is something of them: warm-ups are none of them."""
         return [
-            (one.summary, one.verdict)
+            (one.plan, one.summary, one.verdict)
             for one in self.plans
             if one.plan is not None and one.plan.purpose == "measure" and one.summary is not None and one.verdict is not None
         ]

@@ -153,6 +153,8 @@ def _arguments(command: str, options: list[Option], parser: _Parser, words: list
         option = by_key[key]
         if option.reader is None:
             values[key] = raw
+        elif option.several and not raw:
+            raise UsageError(f"--{option.name}: missing; takes {option.reader.takes}")
         elif option.many or option.several:
             values[key] = tuple(option.read(text) for text in raw)
         else:

@@ -36,9 +36,8 @@ def offsets_ns(schedule: Schedule, *, count: int | None = None, duration_s: floa
     assert schedule.process != "trace", "a trace's offsets are read, not made"
     end_s = min(math.inf if duration_s is None else duration_s, schedule.length_s)
     assert count is not None or end_s < math.inf, "a schedule without end needs a number or a duration"
+    refuse_too_many(schedule, count=count, duration_s=end_s)
     limit = LARGEST_COUNT if count is None else count
-    if limit > LARGEST_COUNT:
-        raise UsageError(f"num_requests: got {limit}, takes at most {LARGEST_COUNT:,} on a schedule")
     parts: list[NDArray[np.int64]] = []
     have = 0
     for sums in _sums(schedule):
@@ -49,10 +48,19 @@ def offsets_ns(schedule: Schedule, *, count: int | None = None, duration_s: floa
         if have == limit or len(inside) < len(due_s):
             break
     if count is None and have == limit:
-        raise UsageError(f"duration: this rate gives more than {LARGEST_COUNT:,} requests in it")
+        raise UsageError(f"duration: got {end_s:g} s, in which this rate gives more than {LARGEST_COUNT:,} requests")
     if count is not None and have < count and duration_s is None:
         raise UsageError(f"num_requests: got {count}, but the rate ends after {have}")
     return np.concatenate(parts)
+
+
+def refuse_too_many(schedule: Schedule, *, count: int | None, duration_s: float | None) -> None:
+    """Raises UsageError for more requests than can be kept, before any is made."""
+    if count is not None:
+        if count > LARGEST_COUNT:
+            raise UsageError(f"num_requests: got {count}, takes at most {LARGEST_COUNT:,} on a schedule")
+    elif duration_s is not None and float(expected(schedule, np.array([duration_s]))[0]) > LARGEST_COUNT:
+        raise UsageError(f"duration: got {duration_s:g} s, in which this rate gives more than {LARGEST_COUNT:,} requests")
 
 
 def expected(schedule: Schedule, elapsed_s: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -258,6 +258,8 @@ def read_table(table: Mapping[str, Any], command: str, where: str) -> dict[str, 
                 if isinstance(value, list)
                 else [value]
             )
+            if option.several and not pieces:
+                raise UsageError(f"{where}: {key}: missing; takes {option.reader.takes}")
             values[key] = tuple(option.read(str(one), where=f"{where}: {key}") for one in pieces)
         else:
             text = ",".join(map(str, value)) if isinstance(value, list) else _json(value) if isinstance(value, dict) else str(value)
@@ -268,5 +270,5 @@ def read_table(table: Mapping[str, Any], command: str, where: str) -> dict[str, 
 def _json(value: dict[Any, Any]) -> str:
     try:
         return msgspec.json.encode(value).decode()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):  # YAML can hold itself
         return str(value)  # which its option refuses

@@ -24,7 +24,12 @@ def with_plan_file(arguments: Arguments) -> Arguments:
     if not arguments.run:
         return arguments
     path = Path(arguments.run)
-    table = {str(key).replace("-", "_"): value for key, value in _mapping(path).items()}
+    table: dict[str, Any] = {}
+    for key, value in _mapping(path).items():
+        name = str(key).replace("-", "_")
+        if name in table:
+            raise UsageError(f"PLAN: {path}: {key!r} comes twice, with - and with _")
+        table[name] = value
     found = read_table(table, arguments.command, str(path))
     for one, other in EXCLUSIVE:
         if one in found and other in found:

@@ -17,12 +17,12 @@ import msgspec
 _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s|m|h|)")
 # 10 years: a typing error, not a plan; and sums of nanoseconds stay far inside 64 bits.
-_LONGEST_S = 10 * 365 * 86400.0
+LONGEST_S = 10 * 365 * 86400.0
 # What every file format, array and server takes; more is a typing error.
 _LARGEST = 2**31 - 1
 _LONGEST_LABEL = 200
 # Far above what a machine sends; more is a typing error.
-_LARGEST_RPS = 1_000_000.0
+LARGEST_RPS = 1_000_000.0
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ def read_duration(text: str) -> float:
     if match is None:
         raise ValueError(text)
     seconds = float(match[1]) * _UNITS_S[match[2]]
-    if not 0 < seconds <= _LONGEST_S:
+    if not 0 < seconds <= LONGEST_S:
         raise ValueError(text)
     return seconds
 
@@ -158,7 +158,7 @@ def _read_percentile(text: str) -> float:
 def _read_rate(text: str) -> float:
     """Requests/s; infinite: no schedule, as fast as slots come free."""
     value = float(text)
-    if not 0 < value <= _LARGEST_RPS and value != math.inf:
+    if not 0 < value <= LARGEST_RPS and value != math.inf:
         raise ValueError(text)
     return value
 

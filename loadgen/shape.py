@@ -90,6 +90,7 @@ def _open(arguments: Arguments, source: str) -> tuple[Shape, NDArray[np.int64] |
     else:
         schedule, label = _schedule(arguments, source)
         num_requests, duration_s = _end(arguments, schedule.length_s, source)
+        dues.refuse_too_many(schedule, count=num_requests, duration_s=duration_s)
         first_due_s = float(dues.offsets_ns(schedule, count=1, duration_s=schedule.length_s)[:1].sum()) / 1e9
         if duration_s is not None and first_due_s >= duration_s:
             raise UsageError(f"--duration: the first request of this schedule is due after {first_due_s:.3g} s, takes more than that")

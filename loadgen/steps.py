@@ -9,7 +9,7 @@ import math
 import re
 from typing import NamedTuple
 
-from loadgen.quantities import Reader, read_duration
+from loadgen.quantities import LARGEST_RPS, Reader, read_duration
 from loadgen.schedule import Stage
 
 _STEP = re.compile(r"([0-9]*\.?[0-9]+)(?:\.\.([0-9]*\.?[0-9]+))?(?:x([0-9.]+(?:ms|s|m|h|)))?")
@@ -43,7 +43,7 @@ def _read(text: str) -> tuple[Step, ...]:
 
 def _read_rates(text: str) -> tuple[Step, ...]:
     steps = _read(text)
-    if any(step.begin == step.end == 0 for step in steps):
+    if any(step.begin == step.end == 0 or max(step.begin, step.end) > LARGEST_RPS for step in steps):
         raise ValueError(text)
     return steps
 

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from clients.errors import UsageError
+from loadgen.quantities import LONGEST_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,8 @@ def read_trace(path: Path, where: str = "--trace") -> NDArray[np.int64]:
     if not len(times_s):
         raise UsageError(f"{where}: {str(path)!r} holds no timestamp")
     times_s.sort()  # logs are written by end, or by several threads
+    if times_s[-1] - times_s[0] > LONGEST_S:
+        raise UsageError(f"{where}: {str(path)!r} lasts {times_s[-1] - times_s[0]:.3g} s, takes at most 10 years: timestamps are in seconds")
     offsets_ns: NDArray[np.int64] = np.rint((times_s - times_s[0]) * 1e9).astype(np.int64)
     return offsets_ns
 
@@ -55,7 +58,7 @@ def _seconds(line: str, where: str) -> float:
         except msgspec.DecodeError as error:
             raise UsageError(f"{where}: no JSON: {error}") from None
     try:
-        seconds = float(value)
+        seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         seconds = math.nan
     if not math.isfinite(seconds):

@@ -29,6 +29,8 @@ def run(arguments: Arguments) -> int:
         raise UsageError("--goodput: missing; takes what makes a request good, as in --goodput ttft:500 tpot:50")
     sought = _sought(arguments)
     axis = read_axis(arguments, sought.by, most=sought.most)
+    if arguments["duration"] is not None and arguments["duration"] > arguments["budget"]:
+        raise UsageError(f"--duration: got {arguments['duration']:g} s for each load, which is above --budget {arguments['budget']:g} s")
     end = None
     if not {"num_requests", "duration"} & arguments.typed:
         end = (None, arguments["budget"] / (MOST_POINTS + _AROUND))

@@ -186,4 +186,4 @@ def test_a_rate_that_does_not_fit_into_a_file_is_refused(monkeypatch):
     assert len(offsets_ns(schedule(), duration_s=19.9)) == 995
     with pytest.raises(UsageError) as refused:
         offsets_ns(schedule(), duration_s=30.0)
-    assert str(refused.value) == "duration: this rate gives more than 1,000 requests in it"
+    assert str(refused.value) == "duration: got 30 s, in which this rate gives more than 1,000 requests"

@@ -145,6 +145,9 @@ def test_what_is_typed_goes_before_the_file(tmp_path):
         ("stages: [10x5s, x]\n", "plan.yaml: stages: got '10x5s,x', takes steps"),
         ("stream: 1\n", "plan.yaml: stream: got 1, takes true or false"),
         ("duration: 5\nnum_requests: 5\n", "plan.yaml: num_requests: got duration as well"),
+        ("request-rate: 5\nrequest_rate: 6\n", "plan.yaml: 'request_rate' comes twice, with - and with _"),
+        ("extra_body: &a {x: *a}\n", "plan.yaml: extra_body: got"),
+        ("goodput: []\n", "plan.yaml: goodput: missing; takes a metric"),
         ("a: [\n", "plan.yaml:2:1:"),
         ("- 5\n", "holds no mapping"),
         ("batch_size: 5\n", "unknown key 'batch_size'"),  # it is bench's

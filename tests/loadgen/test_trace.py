@@ -37,6 +37,8 @@ def test_speed_divides_the_gaps_and_an_end_cuts_them(tmp_path):
         ("1\nx\n", "trace:2: got 'x', takes a number of seconds"),
         ("nan\n", "trace:1: got 'nan'"),
         ('{"time": 1}\n', "trace:1: got"),
+        ('{"timestamp": true}\n', "trace:1: got"),
+        ("0\n1e300\n", "lasts 1e+300 s, takes at most 10 years: timestamps are in seconds"),
         ("{\n", "trace:1: no JSON"),
         ("\n", "holds no timestamp"),
     ],

@@ -5,16 +5,10 @@ Knows its own numbers only. Invariant: at most one warm-up plan, then one measur
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
+from loadgen.foreseen import Foreseen
 from loadgen.plan import Cache, Plan
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from loadgen.campaign import Performed
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,18 +60,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Bench:
-    """The campaign of `loadgen bench`."""
+class Bench(Foreseen):
+    """The campaign of `loadgen bench`: warm-up, then the configuration."""
 
     def __init__(self, load: Load, *, max_concurrent: int, batch_size: int | None = None) -> None:
-        self.load = load
-        self._plans = [load.warmup(max_concurrent)] if load.num_warmups else []
-        self._plans.append(load.plan(len(self._plans), max_concurrent, batch_size))
-
-    def next_plan(self, history: Sequence[Performed]) -> Plan | None:
-        """Warm-up, then the configuration."""
-        return self._plans[len(history)] if len(history) < len(self._plans) else None
-
-    def planned(self, history: Sequence[Performed]) -> int | None:  # noqa: ARG002  # Campaign's signature
-        """Known from the start."""
-        return len(self._plans)
+        warmup = [load.warmup(max_concurrent)] if load.num_warmups else []
+        super().__init__([*warmup, load.plan(len(warmup), max_concurrent, batch_size)])

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from loadgen.foreseen import Foreseen
 from loadgen.plan import Plan
 from loadgen.precision import Precision
 from loadgen.schedule import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from loadgen.bench import Load
-    from loadgen.campaign import Performed
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,17 +58,9 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Run:
-    """The campaign of `loadgen run`."""
+class Run(Foreseen):
+    """The campaign of `loadgen run`: warm-up, then the shape."""
 
     def __init__(self, load: Load, shape: Shape) -> None:
-        self._plans = [load.warmup(shape.warm_with)] if load.num_warmups else []
-        self._plans.append(shape.plan(len(self._plans), load))
-
-    def next_plan(self, history: Sequence[Performed]) -> Plan | None:
-        """Warm-up, then the shape."""
-        return self._plans[len(history)] if len(history) < len(self._plans) else None
-
-    def planned(self, history: Sequence[Performed]) -> int | None:  # noqa: ARG002  # Campaign's signature
-        """Known from the start."""
-        return len(self._plans)
+        warmup = [load.warmup(shape.warm_with)] if load.num_warmups else []
+        super().__init__([*warmup, shape.plan(len(warmup), load)])

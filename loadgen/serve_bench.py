@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from clients.errors import UsageError
-from loadgen.plan import LARGEST_CONCURRENCY, Plan
+from loadgen.foreseen import Foreseen
+from loadgen.plan import LARGEST_CONCURRENCY
 from loadgen.preflight import most_connections
 from loadgen.schedule import Schedule, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from loadgen.bench import Load
-    from loadgen.campaign import Performed
 
 
 class Ramp(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,18 +89,10 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
         return Schedule(process=process, stages=stages, burstiness=shape, seed=self.seed)
 
 
-class ServeBench:
-    """The campaign of `loadgen serve-bench`."""
+class ServeBench(Foreseen):
+    """The campaign of `loadgen serve-bench`: warm-up, then the run."""
 
     def __init__(self, load: Load, traffic: Traffic) -> None:
-        self._plans = [load.warmup(traffic.slots)] if load.num_warmups else []
-        plan = load.plan(len(self._plans), traffic.slots, None)
-        self._plans.append(msgspec.structs.replace(plan, schedule=traffic.schedule()))
-
-    def next_plan(self, history: Sequence[Performed]) -> Plan | None:
-        """Warm-up, then the run."""
-        return self._plans[len(history)] if len(history) < len(self._plans) else None
-
-    def planned(self, history: Sequence[Performed]) -> int | None:  # noqa: ARG002  # Campaign's signature
-        """Known from the start."""
-        return len(self._plans)
+        warmup = [load.warmup(traffic.slots)] if load.num_warmups else []
+        plan = load.plan(len(warmup), traffic.slots, None)
+        super().__init__([*warmup, msgspec.structs.replace(plan, schedule=traffic.schedule())])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from clients.errors import UsageError
 from loadgen.curve import Curve, knee
+from loadgen.foreseen import Foreseen
 from loadgen.points import bracket
 
 if TYPE_CHECKING:
@@ -17,27 +18,17 @@ if TYPE_CHECKING:
 
     from loadgen.axis import Axis
     from loadgen.bench import Load
-    from loadgen.campaign import Performed
     from loadgen.curve import By, Point
-    from loadgen.plan import Plan
 
 
-class Sweep:
-    """The campaign of `loadgen sweep`. warmup: requests in flight of the warm-up. Raises UsageError for no level."""
+class Sweep(Foreseen):
+    """The campaign of `loadgen sweep`: warm-up, then each load. warmup: requests in flight of the warm-up. Raises UsageError for no level."""
 
     def __init__(self, load: Load, axis: Axis, levels: Sequence[float], *, warmup: int) -> None:
         if not levels:
             raise UsageError(f"{axis.by}: got none, takes one value or more")
-        self._plans = [load.warmup(warmup)] if load.num_warmups else []
-        self._plans += [axis.plan(load, len(self._plans) + place, level) for place, level in enumerate(sorted(levels))]
-
-    def next_plan(self, history: Sequence[Performed]) -> Plan | None:
-        """Warm-up, then each load."""
-        return self._plans[len(history)] if len(history) < len(self._plans) else None
-
-    def planned(self, history: Sequence[Performed]) -> int | None:  # noqa: ARG002  # Campaign's signature
-        """Known from the start."""
-        return len(self._plans)
+        first = [load.warmup(warmup)] if load.num_warmups else []
+        super().__init__([*first, *(axis.plan(load, number, level) for number, level in enumerate(sorted(levels), len(first)))])
 
 
 def swept(points: list[Point], by: By) -> Curve:

@@ -33,7 +33,7 @@ class Performed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Campaign(Protocol):
-    """bench, grid: each one of these."""
+    """Grid and Search choose as they learn; the others are `Foreseen`."""
 
     def next_plan(self, history: Sequence[Performed]) -> Plan | None:
         """The plan to perform next; None when nothing is left to learn."""

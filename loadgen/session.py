@@ -23,6 +23,7 @@ from loadgen.fleet import Fleet, Interrupts
 from loadgen.histogram import Histogram
 from loadgen.pipe import Assign
 from loadgen.precision import LOOKS, Observer
+from loadgen.simulator.process import Simulator, SimulatorError
 from loadgen.timetable import TIMETABLE, Timetable, write_timetable
 from loadgen.workload import Marker, unmarked_images, write_workload
 
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from loadgen.plan import Cache, Plan
     from loadgen.plan_report import PlanReport
     from loadgen.rundir import RunDirectory
-    from loadgen.simulator.process import Simulator
     from loadgen.target import Target
     from loadgen.workload_head import WorkloadHead
 
@@ -132,6 +132,8 @@ class Session:
             self._listener.planned(plan, campaign.planned(self._history))
             begun_ns = perf_counter_ns()
             performed = self._perform(plan)
+            if performed is None:
+                break
             performed = msgspec.structs.replace(performed, took_s=(perf_counter_ns() - begun_ns) / 1e9)
             self._history.append(performed)
             self._listener.performed(performed)
@@ -181,7 +183,8 @@ class Session:
         paths = [place / f"worker-{worker}.records" for worker in range(plan.workers)]
         return Observer(plan.precision, paths, (self.directory.key, plan.number), facts(plan, scheduled=scheduled))
 
-    def _perform(self, plan: Plan) -> Performed:
+    def _perform(self, plan: Plan) -> Performed | None:
+        """None: a signal came before any worker of this plan had begun, and there is nothing to reduce. What went before it is reported."""
         from loadgen import document, scrape
         from loadgen.watch import FILE_NAME, Watch
 
@@ -192,7 +195,8 @@ class Session:
         endpoint = self._target.endpoint(self._key)
         before = scrape.wait_idle(endpoint)
         if self._simulator is not None:
-            self._simulator.reset()
+            with contextlib.suppress(SimulatorError):  # it is gone: the plan's own requests say so
+                self._simulator.reset()
         assignments = [
             Assign(
                 plan=plan,
@@ -227,9 +231,12 @@ class Session:
         after = scrape.wait_idle(endpoint) if before.counters else None
         self._keep(place / "server.json", scrape.Readings(before=before, after=after))
         if self._simulator is not None:
-            self._keep(place / "simulator.json", self._simulator.stats())
+            with contextlib.suppress(SimulatorError):  # what was measured before it went is reported
+                self._keep(place / "simulator.json", self._simulator.stats())
         report = self._reduced[place.name] = document.reduced(place, self._opening)
         if report.plan is None or report.summary is None or report.verdict is None:  # its workers never opened their files
+            if self.interrupts.count:
+                return None
             raise LoadgenError(f"{place}: {report.absent}")
         return Performed(plan=report.plan, summary=report.summary, verdict=report.verdict, server=report.server)
 

@@ -35,7 +35,9 @@ def read_trace(path: Path, where: str = "--trace") -> NDArray[np.int64]:
         raise UsageError(f"{where}: {str(path)!r} holds no timestamp")
     times_s.sort()  # logs are written by end, or by several threads
     if times_s[-1] - times_s[0] > LONGEST_S:
-        raise UsageError(f"{where}: {str(path)!r} lasts {times_s[-1] - times_s[0]:.3g} s, takes at most 10 years: timestamps are in seconds")
+        raise UsageError(
+            f"{where}: {str(path)!r} lasts {times_s[-1] - times_s[0]:.3g} s, takes at most 10 years: timestamps are in seconds"
+        )
     offsets_ns: NDArray[np.int64] = np.rint((times_s - times_s[0]) * 1e9).astype(np.int64)
     return offsets_ns
 

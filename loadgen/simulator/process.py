@@ -24,7 +24,7 @@ STOP_S: Final = 3.0
 
 
 class SimulatorError(RuntimeError):
-    """The simulator did not start, or refused; the message is one line."""
+    """The simulator did not start, refused, or is gone; the message is one line."""
 
 
 class Simulator:
@@ -57,7 +57,14 @@ class Simulator:
         """
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         argv, environment = fresh("loadgen.simulator")
-        self._process = subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr)
+        self._process = subprocess.Popen(
+            argv,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            process_group=0,  # SIGTERM to the whole group (`timeout`, a batch system) must not end the server under a run that finishes
+        )
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -135,6 +142,8 @@ class Simulator:
             connection.request(method, path, body)
             response = connection.getresponse()
             data = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise SimulatorError(f"simulator: does not answer: {error}") from None
         finally:
             connection.close()
         if response.status != 200:

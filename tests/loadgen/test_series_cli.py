@@ -1,16 +1,21 @@
 """sweep, search and objectives from the command line to the exit status."""
 
 import json
+import os
+import signal
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from loadgen.cli import main
 from loadgen.document import read_document
+from loadgen.fleet import Fleet
 from loadgen.measurement import missed_status
 from loadgen.rundir import RunDirectory
 from loadgen.simulator.process import Simulator
 from loadgen.simulator.settings import load_settings
+from tests.loadgen.commands import children, gone, until
 
 SENT = ["--num-warmups", "4", "--max-tokens", "4", "--input-len", "4", "--json"]
 
@@ -46,8 +51,14 @@ REFUSED = [
     ("sweep --model olmocr", "--request-rates, --concurrencies: got none of the two, takes one"),
     ("sweep --model olmocr --request-rates 1 --concurrencies 1", "--request-rates, --concurrencies: got both of the two, takes one"),
     ("sweep --model olmocr --request-rates 1 --burstiness 2 --arrival poisson", "--burstiness: has a use only with --arrival gamma"),
-    ("sweep --model olmocr --request-rates 1,1000000 --duration 1h", "duration: got 3600 s, in which this rate gives more than 500,000,000"),
-    ("search --model olmocr --goodput ttft:5 --duration 1h --budget 5s", "--duration: got 3600 s for each load, which is above --budget 5 s"),
+    (
+        "sweep --model olmocr --request-rates 1,1000000 --duration 1h",
+        "duration: got 3600 s, in which this rate gives more than 500,000,000",
+    ),
+    (
+        "search --model olmocr --goodput ttft:5 --duration 1h --budget 5s",
+        "--duration: got 3600 s for each load, which is above --budget 5 s",
+    ),
     ("run --model olmocr --request-rate 1 --goodput", "--goodput: missing; takes a metric"),
     ("run --model olmocr --request-rate 1e6 --duration 1h", "duration: got 3600 s, in which this rate gives more than 500,000,000"),
     ("run --model olmocr --request-rate 5 --num-requests 2000000000", "num_requests: got 2000000000, takes at most 500,000,000"),
@@ -130,3 +141,52 @@ def test_a_grid_that_searches_leaves_cells_out_and_names_the_same_best(capsys, s
     assert len(document["grid"]["results"]) < len(concurrencies.split(","))
     assert document["grid"]["best"] is None or document["grid"]["best"]["max_concurrent"] <= 16
     assert "--search left out cells that cannot win" in " ".join(report.split())
+
+
+def test_a_signal_before_a_plan_has_begun_loses_none_of_those_before_it(capsys, served, tmp_path, monkeypatch):
+    """Ctrl-C while the third plan's workers start, and none has opened its records: 130, and the report has the second."""
+    perform, performed = Fleet.run, []
+
+    def interrupted(fleet, *rest, **more):
+        performed.append(fleet)
+        if len(performed) < 3:
+            return perform(fleet, *rest, **more)
+        os.kill(os.getpid(), signal.SIGINT)
+        return []
+
+    monkeypatch.setattr(Fleet, "run", interrupted)
+    status, document, _ = run(capsys, served, "sweep", "--concurrencies", "1,2", "--num-requests", 20, "--results-dir", tmp_path)
+    assert status == 130
+    assert [one["summary"] and one["summary"]["requests"] for one in document["plans"]] == [4, 20, None]
+
+
+def test_a_simulator_that_dies_costs_no_report(capsys, tmp_path, monkeypatch):
+    """Its own statistics are missing; what was measured before is reported."""
+    perform = Fleet.run
+
+    def killed(fleet, *rest, **more):
+        crew = perform(fleet, *rest, **more)
+        for pid in children(os.getpid()):
+            if b"loadgen.simulator" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+                until(lambda pid=pid: gone(pid), "the simulator's end")
+        return crew
+
+    monkeypatch.setattr(Fleet, "run", killed)
+    words = [
+        "run",
+        "--simulate",
+        "--max-concurrent",
+        "2",
+        "--num-requests",
+        "20",
+        "--sim-time-scale",
+        "0.05",
+        "--results-dir",
+        str(tmp_path),
+    ]
+    main([*words, *SENT, "--num-warmups", "0"])
+    out, err = capsys.readouterr()
+    assert out, err
+    [plan] = json.loads(out)["plans"]
+    assert plan["summary"]["accounting"]["ok"] == 20

@@ -104,3 +104,18 @@ def test_the_server_imports_neither_numpy_nor_pillow_nor_aiohttp():
     """Its start is part of every --simulate."""
     script = "import sys, loadgen.simulator.__main__; print([m for m in ('numpy', 'PIL', 'aiohttp', 'rich', 'scipy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_signal_to_the_group_of_its_parent_does_not_reach_it():
+    """`timeout` and batch systems send SIGTERM to the whole group: the parent lets its requests finish, and needs the server for that."""
+    with Simulator(load_settings()) as simulator:
+        assert os.getpgid(simulator.pid) != os.getpgid(0)
+
+
+def test_one_that_is_gone_is_one_clear_line():
+    """Asked after its death: SimulatorError, not the socket's error."""
+    with Simulator(load_settings()) as simulator:
+        os.kill(simulator.pid, signal.SIGKILL)
+        with pytest.raises(SimulatorError, match="simulator: does not answer"):
+            while True:  # until its socket is gone
+                simulator.stats()

@@ -35,8 +35,9 @@ def custom(path: Path, count: int, source: TextSource | None, *, output_len: int
 
 def sharegpt(path: Path, count: int, source: TextSource, *, output_len: int | None, shuffle: bool, oversample: bool, seed: int) -> DataSet:
     """Conversations: the first turn is sent, as long as the second is answered. output_len: in place of that; count 0: all of them."""
+    content = _content(path)
     try:
-        entries = json.loads(_content(path))
+        entries = json.loads(content)
     except ValueError as error:
         raise UsageError(f"--dataset-path: {path} is no JSON: {error}") from None
     if not isinstance(entries, list):

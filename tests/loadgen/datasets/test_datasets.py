@@ -154,3 +154,10 @@ def test_lengths_that_leave_no_text_and_pictures_that_cannot_be_are_refused(toke
         random_requests(texts, 1, tokens, 0, Pictures(count=1, ratio=0, limit=1, buckets={(8, 8, 2): 1.0}))
     with pytest.raises(UsageError, match="--random-mm-limit-mm-per-prompt: got 1 images"):
         random_requests(texts, 1, tokens, 0, Pictures(count=2, ratio=0, limit=1, buckets={(8, 8, 1): 1.0}))
+
+
+def test_a_sharegpt_file_that_cannot_be_read_is_not_called_bad_json(tmp_path):
+    """The refusal is the system's word, said once."""
+    with pytest.raises(UsageError) as refused:
+        sharegpt(tmp_path / "none.json", 1, None, output_len=None, shuffle=False, oversample=True, seed=0)
+    assert str(refused.value) == f"--dataset-path: cannot read '{tmp_path / 'none.json'}' (No such file or directory)"

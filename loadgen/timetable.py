@@ -6,10 +6,11 @@ Law: entry k is the due of request k, whatever the number of workers; worker i o
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from typing import TYPE_CHECKING
+
+from loadgen.mapped import mapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,12 +34,7 @@ class Timetable:
     """The mapped file: `offsets_ns[k]`, without numpy, which a worker never imports. Raises ValueError for another file."""
 
     def __init__(self, path: str | Path) -> None:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            self._map = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
-        finally:
-            os.close(fd)
-        view = memoryview(self._map)
+        view = mapped(path)
         magic, count = _HEADER.unpack_from(view)
         if magic != MAGIC or len(view) != _HEADER.size + 8 * count:
             raise ValueError(f"{path} is no timetable")

@@ -13,7 +13,6 @@ place where base64 is aligned, so that it can be spliced into the encoded body: 
 from __future__ import annotations
 
 import base64
-import mmap
 import os
 import re
 import struct
@@ -24,6 +23,7 @@ import msgspec
 
 from clients.dialects import DIALECTS
 from clients.messages import Sampling
+from loadgen.mapped import mapped
 from loadgen.workload_head import Index, WorkloadHead
 
 if TYPE_CHECKING:
@@ -73,12 +73,7 @@ class Workload:
     """The mapped file: `body(item, marker)` gives the bytes of one request."""
 
     def __init__(self, path: str | Path) -> None:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            self._map = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
-        finally:
-            os.close(fd)
-        view = memoryview(self._map)
+        view = mapped(path)
         magic, head_length = _HEADER.unpack_from(view)
         if magic != MAGIC:
             raise ValueError(f"{path} is no workload file")

@@ -13,7 +13,7 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import BadHttpMessage
 from carriers import KEY, PATIENCE, Carrier, Sent, ask, send, until
-from servers.chaos import STALL, STREAM_HEAD, ChaosServer, answer, chunked, stream
+from servers.chaos import EVENT, GOOD, STALL, STOP, STREAM_HEAD, ChaosServer, answer, chunked
 
 from clients import aiohttp_transport
 from clients.aiohttp_errors import FAILURES, error_of
@@ -22,10 +22,6 @@ from clients.endpoint import Endpoint
 from clients.errors import Outcome, UsageError
 from clients.transport import idle_limit_s
 from clients.transports import TRANSPORTS, open_transport
-
-EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
-STOP = b'{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}'
-GOOD = stream(STOP, b"[DONE]")
 
 ARRIVAL = Carrier("aiohttp", "uvloop", "arrival")
 WAKE = Carrier("aiohttp", "uvloop", "wake")

@@ -11,13 +11,9 @@ from contextlib import closing
 
 import pytest
 from carriers import PATIENCE, Carrier, Sent, ask, send, until
-from servers.chaos import CLOSE, DEAF, HEAR, RESET, STALL, STREAM_HEAD, ChaosServer, answer, chunked, stream
+from servers.chaos import CLOSE, DEAF, EVENT, GOOD, HEAR, RESET, STALL, STREAM_HEAD, ChaosServer, answer, chunked
 
 from clients.errors import Outcome
-
-STOP = b'{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}'
-GOOD = stream(STOP, b"[DONE]")
-EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
 
 
 def in_turn(carrier: Carrier, url: str, *requests, pause_s: float = 0.0) -> list:

@@ -7,15 +7,12 @@ import socket
 from contextlib import closing
 
 from carriers import Carrier, ask
-from servers.chaos import STALL, STREAM_HEAD, ChaosServer, chunked
+from servers.chaos import EVENT, STALL, STOP, STREAM_HEAD, ChaosServer, chunked
 
 from clients.endpoint import Timeouts
 from clients.errors import Outcome, RequestError
 from clients.exchange import Exchange
 from clients.transport import Watch
-
-STOP = b'{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}'
-EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
 
 # A deadline that passes soon, in a table with those that do not.
 SOON_S = 0.15

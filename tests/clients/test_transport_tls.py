@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 from carriers import KEY, Carrier, ask
 from servers.certificates import Certificate, self_signed
-from servers.chaos import CLOSE, RESET, STALL, STREAM_HEAD, ChaosServer, Tunnel, answer, chunked, stream
+from servers.chaos import CLOSE, EVENT, GOOD, RESET, STALL, STOP, STREAM_HEAD, ChaosServer, Tunnel, answer, chunked
 
 from clients.endpoint import Timeouts
 from clients.errors import Outcome, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-STOP = b'{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}'
-EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
-GOOD = stream(STOP, b"[DONE]")
 
 
 @pytest.fixture(scope="module")

@@ -265,3 +265,9 @@ STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-
 def stream(*events: bytes, end: bool = True) -> bytes:
     """A whole event stream, one chunk for each event, as vLLM sends it."""
     return STREAM_HEAD + chunked(*(b"data: " + event + b"\n\n" for event in events), end=end)
+
+
+# The least that is an event of output, the least that ends an answer in order (its data), and an answer of that alone.
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+STOP = b'{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}'
+GOOD = stream(STOP, b"[DONE]")
